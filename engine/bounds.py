@@ -1,0 +1,39 @@
+"""Every bound of the engine, with its unit last in the name and the sum that gives it.
+
+A bound is here and nowhere else; relations between bounds are asserted at import.
+"""
+
+# Identifiers: they are parts of Redis keys, tickets and receipts, so they stay short.
+DROP_ID_CHARS_MAX = 64
+ITEM_ID_CHARS_MAX = 64
+MEMBER_ID_BYTES_MAX = 64  # also the length of a subject
+PARTITIONS_MAX = 1024  # two digits in most keys; a multiple of a large Cluster's primaries
+
+# A drop. An item's index is one byte in tickets, scripts and receipts.
+ITEMS_MAX = 64
+WAVES_MAX = 256  # parsed once per batch: 256 numbers take about 30 µs
+STOCK_MAX = 10_000_000  # per item; ten times the members of the largest city union
+LIMIT_PER_MEMBER_MAX = 1_000
+QUANTITY_MAX = LIMIT_PER_MEMBER_MAX  # two bytes in tickets, scripts and receipts
+
+# A batch: claims in one script call. 512 claims take Valkey about 1.5 ms.
+BATCH_CLAIMS_MAX = 512
+BATCHES_IN_FLIGHT_MAX = 2
+# Waiting claims of one batcher: at a pessimistic 10,000 claims/s this is a wait of 1.6 s.
+QUEUE_CLAIMS_MAX = 16_384
+QUEUE_WAIT_S_MAX = 2.0
+STORE_TIMEOUT_S = 5.0  # past it the outcome of a batch is unknown
+
+# Tickets and receipts: the longest is two 64-byte names, a drop id and the fixed part, in base64.
+TICKET_BYTES_MAX = 1 + 1 + 1 + DROP_ID_CHARS_MAX + 6 + 6 + 8 + 1 + 2 + 2 * (1 + MEMBER_ID_BYTES_MAX) + 16
+TICKET_CHARS_MAX = -(-TICKET_BYTES_MAX * 4 // 3)
+CLAIM_BODY_BYTES_MAX = 1_024
+REQUEST_BODY_BYTES_MAX = 1_048_576  # a drop of 64 items and 256 waves is about 60 kB
+
+# The persistence worker: one read is one transaction.
+INGEST_ENTRIES_MAX = 256  # × 512 claims an entry = at most 131,072 rows, about 25 MB
+TAKE_OVER_IDLE_MS = 15_000
+
+assert BATCH_CLAIMS_MAX * BATCHES_IN_FLIGHT_MAX <= QUEUE_CLAIMS_MAX
+assert ITEMS_MAX < 256 and QUANTITY_MAX < 65_536 and MEMBER_ID_BYTES_MAX < 256
+assert TICKET_CHARS_MAX < 512

@@ -1,0 +1,95 @@
+"""What happens before and after the store: which question a ticket asks, and how its answer is told. Pure."""
+
+from typing import ClassVar
+
+from engine.bounds import QUANTITY_MAX
+from engine.claims.keyring import Keyring
+from engine.claims.model import Claim, Decision, Verdict, refusal
+from engine.claims.receipt import sign
+from engine.claims.ticket import Ticket, TicketInvalid
+from engine.claims.wire import FIXED_BYTES, ITEM_AT, WINDOW_BYTES
+from engine.drops.model import Drop
+from engine.errors import Invalid
+from engine.ids import ClaimId, partition_of
+
+_ITEM_BYTE = WINDOW_BYTES + ITEM_AT
+_MEMBER_LENGTH_BYTE = WINDOW_BYTES + FIXED_BYTES
+
+
+class ClaimInvalid(Invalid):
+    """The item or the quantity does not fit the drop or the ticket; `field` names which."""
+
+    code: ClassVar[str] = "claim-invalid"
+
+
+def item_number(drop: Drop, item: str | None) -> int:
+    """The number of an item by its id; 0 for none. Raises `ClaimInvalid` for an item that the drop has not."""
+    if item is None:
+        return 0
+    number = drop.item_index(item)
+    if number is None:
+        known = ", ".join(known.id for known in drop.spec.items)
+        raise ClaimInvalid(f"item: drop {drop.id!r} has no {item[:64]!r}; it has {known}", field="item")
+    return number
+
+
+def checked_quantity(quantity: int | None) -> int:
+    """A quantity as the wire takes it, 0 for none; raises `ClaimInvalid` when it is out of bounds."""
+    if quantity is None:
+        return 0
+    if not 1 <= quantity <= QUANTITY_MAX:
+        raise ClaimInvalid(f"quantity: {quantity} is not from 1 to {QUANTITY_MAX}", field="quantity")
+    return quantity
+
+
+def argument(drop: Drop, ticket: Ticket, item: str | None, quantity: int | None) -> bytes:
+    """What the claim script is asked: the ticket's own bytes, with item and quantity fixed.
+
+    Raises `TicketInvalid` for a ticket of another drop, `ClaimInvalid` when item or quantity are unknown, missing, or
+    other than the ticket says.
+    """
+    if ticket.drop_id != drop.id:
+        raise TicketInvalid(f"this ticket is for drop {ticket.drop_id!r}: take one for {drop.id!r}")
+    asked = ticket.argument
+    fixed_item = asked[_ITEM_BYTE]
+    fixed_quantity = asked[_ITEM_BYTE + 1] << 8 | asked[_ITEM_BYTE + 2]
+    if item is None and quantity is None and fixed_item and fixed_quantity:
+        return asked
+    wanted_item, wanted_quantity = item_number(drop, item), checked_quantity(quantity)
+    if fixed_item and wanted_item not in (0, fixed_item):
+        held = drop.spec.items[fixed_item - 1].id
+        raise ClaimInvalid(f"item: this ticket is for {held!r}; take another for {item!r}", field="item")
+    if fixed_quantity and wanted_quantity not in (0, fixed_quantity):
+        raise ClaimInvalid(f"quantity: this ticket is for {fixed_quantity}, not {wanted_quantity}", field="quantity")
+    number = fixed_item or wanted_item or (1 if len(drop.spec.items) == 1 else 0)
+    if not number:
+        known = ", ".join(known.id for known in drop.spec.items)
+        raise ClaimInvalid(f"item: say which one: {known}", field="item")
+    units = fixed_quantity or wanted_quantity or 1
+    return asked[:_ITEM_BYTE] + bytes((number, units >> 8, units & 255)) + asked[_ITEM_BYTE + 3 :]
+
+
+def partition(asked: bytes, partitions: int) -> int:
+    """Which partition decides a claim script's argument."""
+    if partitions == 1:
+        return 0
+    member_at = _MEMBER_LENGTH_BYTE + 1
+    subject_at = member_at + asked[member_at - 1] + 1
+    return partition_of(asked[subject_at:] or asked[member_at : subject_at - 1], partitions)
+
+
+def told(keyring: Keyring, drop: Drop, in_partition: int, asked: bytes, decision: Decision, now_ms: int) -> Claim:
+    """The claim with its receipt; raises the refusal where the decision is one."""
+    if decision.verdict is not Verdict.ACCEPTED and decision.verdict is not Verdict.REPEATED:
+        raise refusal(decision, now_ms)
+    claim_id = ClaimId(drop.id, in_partition, decision.serial)
+    given = bytes((decision.item, decision.quantity >> 8, decision.quantity & 255))
+    request = asked[WINDOW_BYTES:_ITEM_BYTE] + given + asked[_ITEM_BYTE + 3 :]
+    return Claim(
+        claim_id=claim_id,
+        item=drop.spec.items[decision.item - 1].id,
+        quantity=decision.quantity,
+        at_ms=decision.at_ms,
+        receipt=sign(keyring, claim_id, decision.at_ms, request),
+        repeated=decision.verdict is Verdict.REPEATED,
+    )

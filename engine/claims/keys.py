@@ -1,0 +1,19 @@
+"""Every Redis key name; nowhere else is one spelled. `lua/README.md` maps what lies under each.
+
+The braces are Redis Cluster's hash tag: all keys of a partition share a slot, so one script may use them together.
+"""
+
+
+def drop(partition: int, drop_id: str) -> str:
+    """HASH: status, window, limit, waves and counters of a drop."""
+    return f"fc:{{{partition}}}:drop:{drop_id}"
+
+
+def claims(partition: int, drop_id: str) -> str:
+    """HASH: subject → its packed claims on a drop."""
+    return f"fc:{{{partition}}}:drop:{drop_id}:claims"
+
+
+def outbox(partition: int) -> str:
+    """STREAM: every decision of the partition, in order."""
+    return f"fc:{{{partition}}}:outbox"

@@ -1,0 +1,113 @@
+"""The layout of an outbox entry, for the side that writes it (the scripts) and the side that reads it (the worker).
+
+An entry is a stream entry with named fields. `kind` says which of the three it is:
+
+    claim    drop, epoch, at, serial, claims     a batch: serials follow each other from `serial`; requests as in wire.py
+    release  drop, epoch, at, serial, item, quantity, subject, reason   `reason` is JSON: actor, reason
+    control  drop, at, revision, control         `control` is JSON, see `control_text`
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from typing import Any
+
+from engine.claims.wire import ClaimRequest, unpack_request
+from engine.drops.model import Control, Verb
+
+GROUP = "ledger"  # the consumer group of the persistence workers
+
+
+class EntryUnreadable(ValueError):
+    """An entry that no version of this program has written; it belongs in the dead letters."""
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimsEntry:
+    drop_id: str
+    epoch: int
+    at_ms: int
+    first_serial: int
+    claims: list[ClaimRequest]
+
+
+@dataclass(frozen=True, slots=True)
+class ReleaseEntry:
+    drop_id: str
+    epoch: int
+    at_ms: int
+    serial: int
+    item: int
+    quantity: int
+    subject: str
+    actor: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class ControlEntry:
+    drop_id: str
+    control: Control
+
+
+Entry = ClaimsEntry | ReleaseEntry | ControlEntry
+
+
+def decode(fields: Mapping[bytes, bytes]) -> Entry:
+    """The decision that an entry's fields tell; raises `EntryUnreadable` for anything else."""
+    try:
+        match fields[b"kind"]:
+            case b"claim":
+                return _claims(fields)
+            case b"release":
+                return _release(fields)
+            case b"control":
+                return ControlEntry(fields[b"drop"].decode(), control_from(json.loads(fields[b"control"])))
+            case kind:
+                raise EntryUnreadable(f"unknown kind {kind[:40]!r}")
+    except (KeyError, ValueError, TypeError, AttributeError) as error:
+        raise EntryUnreadable(f"{type(error).__name__}: {error}") from error
+
+
+def _claims(fields: Mapping[bytes, bytes]) -> ClaimsEntry:
+    packed = fields[b"claims"]
+    claims, at = [], 0
+    while at < len(packed):
+        request, at = unpack_request(packed, at)
+        claims.append(request)
+    return ClaimsEntry(
+        fields[b"drop"].decode(), int(fields[b"epoch"]), int(fields[b"at"]), int(fields[b"serial"]), claims
+    )
+
+
+def _release(fields: Mapping[bytes, bytes]) -> ReleaseEntry:
+    why = json.loads(fields[b"reason"])
+    return ReleaseEntry(
+        drop_id=fields[b"drop"].decode(),
+        epoch=int(fields[b"epoch"]),
+        at_ms=int(fields[b"at"]),
+        serial=int(fields[b"serial"]),
+        item=int(fields[b"item"]),
+        quantity=int(fields[b"quantity"]),
+        subject=fields[b"subject"].decode(),
+        actor=str(why["actor"]),
+        reason=str(why["reason"]),
+    )
+
+
+def control_text(control: Control) -> str:
+    """A control as JSON: the same text in the outbox and in the ledger."""
+    return json.dumps({**asdict(control), "at": control.at.isoformat()}, ensure_ascii=False, default=str)
+
+
+def control_from(data: Mapping[str, Any]) -> Control:
+    """The control that `control_text` wrote; raises `KeyError` or `ValueError` for anything else."""
+    return Control(
+        verb=Verb(data["verb"]),
+        revision=int(data["revision"]),
+        actor=str(data["actor"]),
+        at=datetime.fromisoformat(data["at"]),
+        act=str(data["act"]),
+        change=dict(data["change"]),
+    )

@@ -1,0 +1,127 @@
+"""What happens to a claim, in order: a ticket is issued, shown, decided in a batch, and proved by a receipt."""
+
+import asyncio
+import json
+import secrets
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from typing import ClassVar, NamedTuple
+
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from engine.claims import admission, history, receipt, store
+from engine.claims.batcher import Batcher
+from engine.claims.model import Claim, Closed, NoSuchClaim, NotOpen, Verdict
+from engine.claims.store import Batch, ScriptStore
+from engine.claims.ticket import Ticket, open_, seal
+from engine.claims.wire import NONCE_BYTES, ClaimRequest
+from engine.drops.model import Drop, Status, from_ms, to_ms
+from engine.drops.service import Drops
+from engine.errors import Refused
+from engine.ids import ClaimId
+from engine.members.model import Session, check
+from engine.runtime.settings import Settings
+
+
+class AlreadyReleased(Refused):
+    code: ClassVar[str] = "already-released"
+
+
+class IssuedTicket(NamedTuple):
+    """A new ticket and when it may be shown."""
+
+    ticket: str
+    not_before: datetime
+    expires_at: datetime
+
+
+class Claims:
+    """The claim service of one process; `drain` before the process ends."""
+
+    def __init__(self, script_store: ScriptStore, ledger: AsyncEngine, drops: Drops, settings: Settings) -> None:
+        self._store = script_store
+        self._ledger = ledger
+        self._drops = drops
+        self._settings = settings
+        self._batchers: dict[tuple[int, str], Batcher] = {}
+
+    async def issue_ticket(
+        self, session: Session, drop_id: str, item: str | None, quantity: int | None
+    ) -> IssuedTicket:
+        """A ticket for one claim by the session's member; before the opening too.
+
+        Raises `NoSuchDrop`, `NotOpen` for a draft, `Closed`, `NotEligible`, `ClaimInvalid`.
+        """
+        drop = await self._drops.get(drop_id)
+        spec, now = drop.spec, datetime.now(UTC)
+        if drop.status is Status.DRAFT:
+            raise NotOpen("not launched yet: come back later", opens_at=spec.opens_at, retry_after_s=60)
+        if drop.status is Status.CLOSED or now >= spec.closes_at:
+            raise Closed("closed: this drop takes no more claims")
+        check(spec.eligibility, session.attributes)
+        expires_at = min(spec.closes_at, max(now, spec.opens_at) + timedelta(seconds=self._settings.ticket_ttl_s))
+        request = ClaimRequest(
+            nonce=secrets.token_bytes(NONCE_BYTES),
+            item=admission.item_number(drop, item),
+            quantity=admission.checked_quantity(quantity),
+            member=session.member_id,
+            subject=session.subject,
+        )
+        opens_ms, expires_ms = to_ms(spec.opens_at), to_ms(expires_at)
+        ticket = seal(self._settings.ticket_keyring, drop.id, request, opens_ms, expires_ms)
+        return IssuedTicket(ticket, from_ms(opens_ms), from_ms(expires_ms))
+
+    def open_ticket(self, text: str | bytes) -> Ticket:
+        """The ticket that a text stands for; raises `TicketInvalid`."""
+        return open_(self._settings.ticket_keyring, text)
+
+    async def claim(self, drop_id: str, ticket_text: str | bytes, item: str | None, quantity: int | None) -> Claim:
+        """Claim with a ticket, or learn again what it got.
+
+        Raises `NoSuchDrop`, `TicketInvalid`, `ClaimInvalid`, a refusal of engine/claims/model.py, or `Unavailable`.
+        """
+        drop = await self._drops.get(drop_id)
+        asked = admission.argument(drop, self.open_ticket(ticket_text), item, quantity)
+        partition = admission.partition(asked, self._settings.partitions)
+        decision, now_ms = await self.batcher(partition, drop.id).decide(asked)
+        if decision.verdict is Verdict.STALE_EPOCH:
+            self._drops.forget(drop.id)
+        return admission.told(self._settings.receipt_keyring, drop, partition, asked, decision, now_ms)
+
+    def batcher(self, partition: int, drop_id: str) -> Batcher:
+        """The batcher of a drop in a partition. Only for drops that exist: each one is kept."""
+        found = self._batchers.get((partition, drop_id))
+        if found is None:
+
+            async def send(arguments: Sequence[bytes]) -> Batch:
+                epoch = (await self._drops.get(drop_id)).epoch
+                return await store.claim_batch(self._store, partition, drop_id, epoch, arguments)
+
+            found = self._batchers[partition, drop_id] = Batcher(send)
+        return found
+
+    async def release(self, claim_id: ClaimId, actor: str, reason: str) -> datetime:
+        """Give a claim's units back to its drop; when that was, by the store's clock.
+
+        Raises `NoSuchClaim` (also for a claim that the ledger has not recorded yet), `AlreadyReleased`, `Unavailable`.
+        """
+        async with self._ledger.connect() as connection:
+            recorded = await history.find(connection, claim_id)
+        if recorded is None:
+            raise NoSuchClaim(f"the ledger has no claim {claim_id}: a claim of the last seconds may still be on its way")
+        drop: Drop = await self._drops.get(claim_id.drop_id)
+        why = json.dumps({"actor": actor, "reason": reason}, ensure_ascii=False)
+        reply = await store.release(self._store, claim_id, drop.epoch, recorded.subject, why)
+        if reply == "already":
+            raise AlreadyReleased(f"claim {claim_id} was given back before", claim_id=str(claim_id))
+        if reply == "unknown":
+            raise NoSuchClaim(f"the store has no claim {claim_id}, though the ledger has: see `flashclaim audit`")
+        return from_ms(int(reply.partition(":")[2]))
+
+    def check_receipt(self, text: str) -> receipt.ReceiptBody:
+        """What a receipt proves; raises `ReceiptInvalid`."""
+        return receipt.verify(self._settings.receipt_keyring, text)
+
+    async def drain(self) -> None:
+        """Wait until every claim that was taken in has its answer."""
+        await asyncio.gather(*(batcher.drain() for batcher in self._batchers.values()))

@@ -1,0 +1,1 @@
+"""Drops: one pool of stock, given out by one rule."""

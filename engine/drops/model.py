@@ -1,0 +1,191 @@
+"""What a drop may do next, and what it is after each act of an operator: pure, without a clock.
+
+A drop changes only by a control: one act with a revision of its own. The script `lua/control.lua` applies it in
+the store when the revision is the next one, and the ledger applies the same control by `after` below, from the
+service or from the outbox, whichever comes first; so both sides always agree on what revision N looks like.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Any, ClassVar
+
+from engine.drops.spec import DropSpec, Wave, amended
+from engine.errors import Invalid, Refused
+from engine.ids import DropId
+
+
+class Status(StrEnum):
+    DRAFT = "draft"
+    LAUNCHED = "launched"
+    PAUSED = "paused"
+    CLOSED = "closed"
+
+
+class Verb(StrEnum):
+    CREATE = "create"
+    LAUNCH = "launch"
+    PAUSE = "pause"
+    RESUME = "resume"
+    RESTOCK = "restock"
+    AMEND = "amend"
+    CLOSE = "close"
+
+
+_STEPS: Mapping[Verb, tuple[frozenset[Status], Status | None]] = {
+    # verb: the statuses it may start from, and the status after it (None: unchanged)
+    Verb.LAUNCH: (frozenset({Status.DRAFT}), Status.LAUNCHED),
+    Verb.PAUSE: (frozenset({Status.LAUNCHED}), Status.PAUSED),
+    Verb.RESUME: (frozenset({Status.PAUSED}), Status.LAUNCHED),
+    Verb.RESTOCK: (frozenset({Status.LAUNCHED, Status.PAUSED}), None),
+    Verb.AMEND: (frozenset({Status.DRAFT, Status.LAUNCHED, Status.PAUSED}), None),
+    Verb.CLOSE: (frozenset({Status.LAUNCHED, Status.PAUSED}), Status.CLOSED),
+}
+
+
+class NoSuchDrop(Refused):
+    code: ClassVar[str] = "no-such-drop"
+
+
+class DuplicateDrop(Refused):
+    code: ClassVar[str] = "duplicate-drop"
+
+
+class WrongStatus(Refused):
+    """The act does not fit the drop's status: a closed drop cannot be resumed."""
+
+    code: ClassVar[str] = "wrong-status"
+
+
+class StaleRevision(Refused):
+    """Somebody else changed the drop in the meantime: read it again, then decide again."""
+
+    code: ClassVar[str] = "stale-revision"
+
+
+class RestockInvalid(Invalid):
+    code: ClassVar[str] = "restock-invalid"
+
+
+@dataclass(frozen=True, slots=True)
+class Control:
+    """One act on a drop.
+
+    `at` is the store's time of the act; `act` is a random id, so that the same act applied twice is recognised;
+    `change` holds what the verb needs: `{"spec": …}` for create and amend, `{"item", "quantity"}` for restock.
+    """
+
+    verb: Verb
+    revision: int
+    actor: str
+    at: datetime
+    act: str
+    change: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Drop:
+    """A drop as the ledger records it: its definition, and where it stands."""
+
+    spec: DropSpec
+    status: Status
+    revision: int
+    epoch: int
+
+    @property
+    def id(self) -> DropId:
+        return DropId(self.spec.id)
+
+    def item_index(self, item_id: str) -> int | None:
+        """The item's number in tickets, scripts and receipts, from 1; None if the drop has no such item."""
+        for index, item in enumerate(self.spec.items, start=1):
+            if item.id == item_id:
+                return index
+        return None
+
+
+def after(drop: Drop | None, control: Control) -> Drop:
+    """The drop as it is after a control.
+
+    Raises `WrongStatus` where the verb does not fit the status, `StaleRevision` where the control is not the next
+    one, `SpecInvalid` where the change makes no legal drop, `RestockInvalid` for an unknown item or no quantity.
+    """
+    if control.verb is Verb.CREATE:
+        if drop is not None:
+            raise DuplicateDrop(f"there is a drop {drop.id!r} already: choose another id", drop_id=drop.id)
+        return Drop(DropSpec.model_validate(control.change["spec"]), Status.DRAFT, control.revision, epoch=1)
+    if drop is None:
+        raise NoSuchDrop("there is no such drop")
+    starts, ends = _STEPS[control.verb]
+    if drop.status not in starts:
+        raise WrongStatus(
+            f"drop {drop.id!r} is {drop.status}: {control.verb} needs it to be {' or '.join(sorted(starts))}",
+            status=str(drop.status),
+            allowed_from=sorted(starts),
+        )
+    if control.revision != drop.revision + 1:
+        raise StaleRevision(
+            f"drop {drop.id!r} is at revision {drop.revision}: read it again, then decide again",
+            revision=drop.revision,
+        )
+    return replace(drop, spec=_changed_spec(drop, control), status=ends or drop.status, revision=control.revision)
+
+
+def _changed_spec(drop: Drop, control: Control) -> DropSpec:
+    if control.verb is Verb.RESTOCK:
+        return _restocked(drop, control)
+    if control.verb is Verb.AMEND:
+        return amended(drop.spec, control.change["spec"], draft=drop.status is Status.DRAFT)
+    return drop.spec
+
+
+def _restocked(drop: Drop, control: Control) -> DropSpec:
+    item_id, quantity = control.change["item"], control.change["quantity"]
+    if drop.item_index(item_id) is None:
+        known = ", ".join(item.id for item in drop.spec.items)
+        raise RestockInvalid(f"drop {drop.id!r} has no item {item_id!r}: it has {known}", field="item")
+    if not isinstance(quantity, int) or quantity < 1:
+        raise RestockInvalid(f"quantity: {quantity!r} is not a number of units from 1 up", field="quantity")
+    items = [
+        {**item.model_dump(), "stock": item.stock + quantity} if item.id == item_id else item.model_dump()
+        for item in drop.spec.items
+    ]
+    waves = [wave.model_dump() for wave in drop.spec.releases()]
+    waves.append(Wave(at=max(control.at, drop.spec.opens_at), stock={item_id: quantity}).model_dump())
+    return DropSpec.model_validate({**drop.spec.model_dump(), "items": items, "waves": waves})
+
+
+def split(stock: int, partitions: int, partition: int) -> int:
+    """The share of a partition in a stock: shares differ by one at most and sum to the stock."""
+    share, rest = divmod(stock, partitions)
+    return share + (partition < rest)
+
+
+def store_fields(drop: Drop, partitions: int, partition: int) -> dict[str, str]:
+    """The fields of the drop's hash in one partition that a control sets; counters are not among them.
+
+    `waves` is `at_ms:item:quantity` joined by commas, cut into the partition's share.
+    """
+    releases = (
+        f"{to_ms(wave.at)}:{drop.item_index(item_id)}:{split(quantity, partitions, partition)}"
+        for wave in drop.spec.releases()
+        for item_id, quantity in wave.stock.items()
+    )
+    return {
+        "status": str(drop.status),
+        "epoch": str(drop.epoch),
+        "opens_ms": str(to_ms(drop.spec.opens_at)),
+        "closes_ms": str(to_ms(drop.spec.closes_at)),
+        "limit": str(drop.spec.limit_per_member),
+        "items": str(len(drop.spec.items)),
+        "waves": ",".join(releases),
+    }
+
+
+def to_ms(instant: datetime) -> int:
+    return round(instant.timestamp() * 1000)
+
+
+def from_ms(instant_ms: int) -> datetime:
+    return datetime.fromtimestamp(instant_ms / 1000, UTC)

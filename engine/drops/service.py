@@ -1,0 +1,192 @@
+"""What an operator does to a drop, in order: the ledger locks and checks, the store applies, the ledger records.
+
+The store's outbox tells of each act as well, so an act whose recording was cut off is recorded by the worker all the same.
+"""
+
+import asyncio
+import secrets
+import time
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+import lua
+from engine.claims import keys
+from engine.claims.model import NotReady, StoreUnavailable
+from engine.claims.outbox import control_text
+from engine.claims.store import ScriptStore
+from engine.drops import store
+from engine.drops.figures import LiveFigures, sum_up
+from engine.drops.model import (
+    Control,
+    Drop,
+    DuplicateDrop,
+    NoSuchDrop,
+    StaleRevision,
+    Verb,
+    after,
+    store_fields,
+)
+from engine.drops.spec import DropSpec
+
+CACHE_S = 1.0  # how long a process may act on what a drop looked like; limits and stock are never read from here
+CACHED_DROPS_MAX = 10_000
+
+
+class Drops:
+    """The drop service of one process, with a short memory of each drop for the claim path."""
+
+    def __init__(self, redis: "Redis", script_store: ScriptStore, ledger: AsyncEngine, partitions: int) -> None:
+        self._redis = redis
+        self._scripts = script_store
+        self._ledger = ledger
+        self._partitions = partitions
+        self._cache: dict[str, tuple[float, Drop]] = {}
+        self._reading: dict[str, asyncio.Task[Drop]] = {}
+
+    async def create(self, spec: DropSpec, actor: str) -> Drop:
+        """A new drop, as a draft; raises `DuplicateDrop` when its id is taken."""
+        try:
+            return await self._act(spec.id, Verb.CREATE, actor, {"spec": spec.model_dump(mode="json")})
+        except StaleRevision:
+            raise DuplicateDrop(
+                f"there is a drop {spec.id!r} already: choose another id", drop_id=spec.id
+            ) from None
+
+    async def launch(self, drop_id: str, actor: str) -> Drop:
+        """Make a draft claimable from its opening on."""
+        return await self._act(drop_id, Verb.LAUNCH, actor)
+
+    async def pause(self, drop_id: str, actor: str) -> Drop:
+        """Stop giving out; tickets stay good, repeats are answered."""
+        return await self._act(drop_id, Verb.PAUSE, actor)
+
+    async def resume(self, drop_id: str, actor: str) -> Drop:
+        return await self._act(drop_id, Verb.RESUME, actor)
+
+    async def close(self, drop_id: str, actor: str) -> Drop:
+        """End a drop for good."""
+        return await self._act(drop_id, Verb.CLOSE, actor)
+
+    async def restock(self, drop_id: str, item: str, quantity: int, actor: str) -> Drop:
+        """Add units of an item, released at once (or at the opening, before it)."""
+        return await self._act(drop_id, Verb.RESTOCK, actor, {"item": item, "quantity": quantity})
+
+    async def amend(self, drop_id: str, change: Mapping[str, Any], expected_revision: int | None, actor: str) -> Drop:
+        """Change the definition; raises `StaleRevision` when the drop is not at the revision that the operator saw."""
+        return await self._act(drop_id, Verb.AMEND, actor, {"spec": dict(change)}, expected_revision)
+
+    async def read(self, drop_id: str) -> Drop:
+        """The drop as the ledger has it now; raises `NoSuchDrop`."""
+        try:
+            async with self._ledger.connect() as connection:
+                drop = await store.read(connection, drop_id)
+        except (SQLAlchemyError, OSError) as error:
+            raise NotReady("the ledger cannot be read: try again", retry_after_s=2) from error
+        if drop is None:
+            self._cache.pop(drop_id, None)
+            raise NoSuchDrop(f"there is no drop {drop_id!r}", drop_id=drop_id)
+        if len(self._cache) >= CACHED_DROPS_MAX:
+            self._cache.clear()
+        self._cache[drop_id] = (time.monotonic(), drop)
+        return drop
+
+    async def get(self, drop_id: str) -> Drop:
+        """The drop as it was within the last second; older while the ledger is away, so that a rush goes on."""
+        found = self._cache.get(drop_id)
+        if found is not None and time.monotonic() - found[0] < CACHE_S:
+            return found[1]
+        try:
+            return await self._read_together(drop_id)
+        except NotReady:
+            if found is None:
+                raise
+            self._cache[drop_id] = (time.monotonic(), found[1])
+            return found[1]
+
+    def forget(self, drop_id: str) -> None:
+        """Read the drop anew at its next use."""
+        self._cache.pop(drop_id, None)
+
+    async def listed(self, after_id: str | None, limit: int) -> list[Drop]:
+        """Drops by id, from the one after `after_id` on."""
+        async with self._ledger.connect() as connection:
+            return await store.listed(connection, after_id, limit)
+
+    async def live(self, drop_id: str) -> LiveFigures:
+        """What the store says at this moment: stock, taken, left, per item and over all partitions."""
+        drop = await self.get(drop_id)
+        async with self._redis.pipeline(transaction=False) as pipeline:
+            pipeline.time()
+            for partition in range(self._partitions):
+                pipeline.hgetall(keys.drop(partition, drop_id))
+                pipeline.xlen(keys.outbox(partition))
+            try:
+                (now_s, now_us), *answers = await pipeline.execute()
+            except (RedisError, OSError) as error:
+                raise StoreUnavailable("the store cannot be reached: try again") from error
+        now = datetime.fromtimestamp(now_s + now_us / 1e6, UTC)
+        return sum_up(drop, now, answers[::2], sum(answers[1::2]))
+
+    async def _read_together(self, drop_id: str) -> Drop:
+        """One read for all who ask at the same time: at the opening that is everybody."""
+        task = self._reading.get(drop_id)
+        if task is None:
+            task = self._reading[drop_id] = asyncio.create_task(self.read(drop_id))
+            task.add_done_callback(lambda _: self._reading.pop(drop_id, None))
+        return await asyncio.shield(task)
+
+    async def _act(
+        self,
+        drop_id: str,
+        verb: Verb,
+        actor: str,
+        change: Mapping[str, Any] | None = None,
+        expected_revision: int | None = None,
+    ) -> Drop:
+        async with self._ledger.begin() as connection:
+            drop = await store.read(connection, drop_id, for_update=True)
+            if drop is None and verb is not Verb.CREATE:
+                raise NoSuchDrop(f"there is no drop {drop_id!r}", drop_id=drop_id)
+            if drop is not None and expected_revision not in (None, drop.revision):
+                raise StaleRevision(
+                    f"drop {drop_id!r} is at revision {drop.revision}, not {expected_revision}: read it again",
+                    revision=drop.revision,
+                )
+            revision = drop.revision + 1 if drop else 1
+            control = Control(verb, revision, actor, await self._now(), secrets.token_hex(8), change or {})
+            await self._apply(after(drop, control), control)
+            return await self._record(connection, drop_id, control)
+
+    async def _record(self, connection: AsyncConnection, drop_id: str, control: Control) -> Drop:
+        drop = await store.record(connection, drop_id, control)
+        self.forget(drop_id)
+        return drop
+
+    async def _apply(self, drop: Drop, control: Control) -> None:
+        text = control_text(control)
+        for partition in range(self._partitions):
+            fields = store_fields(drop, self._partitions, partition)
+            reply: bytes = await self._scripts.run(
+                lua.load("control"),
+                (keys.drop(partition, drop.id), keys.outbox(partition)),
+                (drop.id, control.revision, control.act, text, *(part for pair in fields.items() for part in pair)),
+            )
+            if reply.startswith(b"stale"):
+                raise StaleRevision(
+                    f"drop {drop.id!r} is further in the store than in the ledger: wait a second, then try again"
+                )
+            if reply == b"not-ready":
+                raise NotReady(f"the state of drop {drop.id!r} is not in the store: see `flashclaim doctor`")
+
+    async def _now(self) -> datetime:
+        try:
+            seconds, microseconds = await self._redis.time()
+        except (RedisError, OSError) as error:
+            raise StoreUnavailable("the store cannot be reached: try again") from error
+        return datetime.fromtimestamp(seconds + microseconds // 1000 / 1000, UTC)

@@ -1,0 +1,1 @@
+"""Members: who they are to a drop, and whether a drop is for them."""

@@ -1,0 +1,1 @@
+"""What the engine stands on: settings, the two stores, and how to reach them."""

@@ -1,0 +1,55 @@
+--[[
+release: give a claim's units back to its drop, exactly once. The claim keeps its nonce, so its ticket never claims again.
+
+KEYS
+  drop_key    HASH of the drop
+  claims_key  HASH subject -> packed claims
+  outbox_key  STREAM of the partition
+ARGV
+  drop_id     the drop's id, for the outbox entry
+  epoch       the epoch that the caller believes in
+  subject     whose claim it is
+  serial      which claim it is
+  reason      JSON of actor and reason, kept as it stands
+Replies
+  released:<now, ms>   given back by this call
+  already              it was given back before: nothing was changed
+  unknown              the subject has no claim with this serial
+  not-ready            the drop's state is not there
+  stale-epoch          the caller believes in another epoch
+Cost   one HGETALL, one HGET, two HSET, one XADD
+Bound  a subject's claims: at most 1,000 of 22 bytes
+--]]
+--@include _now
+--@include _number
+--@include _drop
+
+local drop_key, claims_key, outbox_key = KEYS[1], KEYS[2], KEYS[3]
+local drop_id, epoch, subject = ARGV[1], tonumber(ARGV[2]), ARGV[3]
+local serial, reason = tonumber(ARGV[4]), ARGV[5]
+
+local ENTRY_BYTES = 22
+local now = _now()
+local drop = _drop(drop_key)
+if not drop then
+  return 'not-ready'
+end
+if epoch ~= drop.epoch then
+  return 'stale-epoch'
+end
+local value = redis.call('HGET', claims_key, subject) or ''
+for at = 1, #value, ENTRY_BYTES do
+  if _number(value, at + 8, at + 11) == serial then
+    if string.byte(value, at + 15) == 1 then
+      return 'already'
+    end
+    local item, quantity = string.byte(value, at + 12), _number(value, at + 13, at + 14)
+    redis.call('XADD', outbox_key, '*', 'kind', 'release', 'drop', drop_id, 'epoch', drop.epoch,
+      'at', string.format('%.0f', now), 'serial', serial, 'item', item, 'quantity', quantity,
+      'subject', subject, 'reason', reason)
+    redis.call('HSET', claims_key, subject, string.sub(value, 1, at + 14) .. '\1' .. string.sub(value, at + 16))
+    redis.call('HSET', drop_key, 'taken:' .. item, drop.taken[item] - quantity)
+    return 'released:' .. string.format('%.0f', now)
+  end
+end
+return 'unknown'
