@@ -31,7 +31,7 @@ CLAIM_BODY_BYTES_MAX = 1_024
 REQUEST_BODY_BYTES_MAX = 1_048_576  # a drop of 64 items and 256 waves is about 60 kB
 
 # The persistence worker: one read is one transaction.
-INGEST_ENTRIES_MAX = 256  # × 512 claims an entry = at most 131,072 rows, about 25 MB
+INGEST_ENTRIES_MAX = 64  # × 512 claims an entry = at most 32,768 rows, about 10 MB and half a second
 TAKE_OVER_IDLE_MS = 15_000
 
 assert BATCH_CLAIMS_MAX * BATCHES_IN_FLIGHT_MAX <= QUEUE_CLAIMS_MAX

@@ -1,0 +1,90 @@
+"""The tables of the ledger. Migrations make them; a test compares the two."""
+
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    DateTime,
+    Identity,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    SmallInteger,
+    Table,
+    Text,
+    UniqueConstraint,
+    func,
+)
+from sqlalchemy.dialects.postgresql import JSONB
+
+metadata = MetaData(
+    naming_convention={"pk": "%(table_name)s_pk", "uq": "%(table_name)s_%(column_0_N_name)s_key", "ix": "%(table_name)s_%(column_0_N_name)s_idx"}
+)
+_Instant = DateTime(timezone=True)
+
+drops = Table(
+    "drops",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("spec", JSONB, nullable=False),
+    Column("status", Text, nullable=False),
+    Column("revision", Integer, nullable=False),
+    Column("epoch", Integer, nullable=False),
+    Column("updated_at", _Instant, nullable=False, server_default=func.now()),
+)
+
+# One row for each accepted claim; written once, never changed but for `released_at`.
+claims = Table(
+    "claims",
+    metadata,
+    Column("drop_id", Text, primary_key=True),
+    Column("partition", SmallInteger, primary_key=True),
+    Column("serial", Integer, primary_key=True),
+    Column("item", SmallInteger, nullable=False),  # its number in the drop, from 1
+    Column("quantity", SmallInteger, nullable=False),
+    Column("member_id", Text, nullable=False),
+    Column("subject", Text, nullable=False),
+    Column("nonce", LargeBinary, nullable=False),
+    Column("epoch", Integer, nullable=False),
+    Column("claimed_at", _Instant, nullable=False),
+    Column("released_at", _Instant),
+    # One ticket, one claim, for ever; also the way from a member to their claims.
+    Index("claims_ticket_key", "member_id", "drop_id", "nonce", unique=True),
+)
+
+members = Table(
+    "members",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("subject", Text, nullable=False),
+    Column("attributes", JSONB, nullable=False),
+    Column("updated_at", _Instant, nullable=False, server_default=func.now()),
+)
+
+operator_actions = Table(
+    "operator_actions",
+    metadata,
+    Column("id", BigInteger, Identity(always=True), primary_key=True),
+    Column("drop_id", Text, nullable=False),
+    Column("revision", Integer, nullable=False),
+    Column("verb", Text, nullable=False),
+    Column("actor", Text, nullable=False),
+    Column("at", _Instant, nullable=False),
+    Column("change", JSONB, nullable=False),
+    Column("before", JSONB),
+    Column("after", JSONB, nullable=False),
+    UniqueConstraint("drop_id", "revision"),
+)
+
+# What could not be read or does not fit: kept whole, with the reason, and alarmed. Never dropped.
+dead_letters = Table(
+    "dead_letters",
+    metadata,
+    Column("id", BigInteger, Identity(always=True), primary_key=True),
+    Column("stream", Text, nullable=False),
+    Column("entry_id", Text, nullable=False),
+    Column("fields", JSONB, nullable=False),  # name → hexadecimal bytes
+    Column("error", Text, nullable=False),
+    Column("at", _Instant, nullable=False, server_default=func.now()),
+    UniqueConstraint("stream", "entry_id"),
+)

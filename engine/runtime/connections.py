@@ -1,0 +1,70 @@
+"""Opens and closes the ways to the two stores; nothing else makes a client."""
+
+from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+
+from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from sqlalchemy.engine import make_url
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+
+from engine.bounds import STORE_TIMEOUT_S
+from engine.claims.store import RedisStore
+from engine.errors import Misconfigured
+from engine.runtime.settings import Settings
+
+LEDGER_CONNECTIONS_MAX = 10  # per process; PostgreSQL's default of 100 carries ten processes
+
+
+@dataclass(frozen=True, slots=True)
+class Stores:
+    """The two stores of a process: `redis` decides, `ledger` records."""
+
+    redis: "Redis"
+    ledger: AsyncEngine
+
+    @property
+    def scripts(self) -> RedisStore:
+        return RedisStore(self.redis)
+
+
+def open_redis(url: str) -> "Redis":
+    """A client that never repeats a call on its own: a repeated call could act twice."""
+    try:
+        return Redis.from_url(
+            url,
+            retry=Retry(NoBackoff(), 0),
+            socket_timeout=STORE_TIMEOUT_S,
+            socket_connect_timeout=STORE_TIMEOUT_S,
+            health_check_interval=0,
+        )
+    except ValueError as error:
+        raise Misconfigured(f"redis_url: {error}") from None
+
+
+def open_ledger(url: str) -> AsyncEngine:
+    """An SQLAlchemy engine on asyncpg for a PostgreSQL URL, whichever driver the URL names."""
+    try:
+        parsed = make_url(url)
+    except Exception as error:
+        raise Misconfigured(f"postgres_url: {error}") from None
+    return create_async_engine(
+        parsed.set(drivername="postgresql+asyncpg"),
+        pool_size=LEDGER_CONNECTIONS_MAX,
+        max_overflow=0,
+        pool_pre_ping=True,
+        connect_args={"timeout": STORE_TIMEOUT_S, "command_timeout": 60},
+    )
+
+
+@asynccontextmanager
+async def open_stores(settings: Settings) -> AsyncIterator[Stores]:
+    """Both stores, closed at the end. Nothing is connected before it is used."""
+    stores = Stores(open_redis(settings.redis_url), open_ledger(settings.postgres_url))
+    try:
+        yield stores
+    finally:
+        await stores.redis.aclose()
+        await stores.ledger.dispose()
