@@ -1,0 +1,1 @@
+"""The HTTP side: parse, one service call, shape the answer. What is decided is decided in `engine/`."""

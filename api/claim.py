@@ -1,0 +1,83 @@
+"""The claim request and its answer as plain functions: whatever serves the claim path, it calls these."""
+
+from typing import NamedTuple
+
+import msgspec
+
+from engine.bounds import CLAIM_BODY_BYTES_MAX
+from engine.claims.model import Claim
+from engine.claims.ticket import TicketInvalid
+from engine.drops.model import from_ms
+from engine.errors import Invalid
+
+_SCHEME = "ticket "
+
+
+class BodyInvalid(Invalid):
+    """The body is not what the route takes; `field` names what."""
+
+
+class TooLarge(Invalid):
+    code = "too-large"
+
+
+class MediaType(Invalid):
+    code = "media-type"
+
+
+class Wish(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What a claim's or a ticket request's body may say; nothing is needed when the ticket fixes both."""
+
+    item: str | None = None
+    quantity: int | None = None
+
+
+class Told(NamedTuple):
+    status: int
+    body: bytes
+
+
+_decoder = msgspec.json.Decoder(Wish)
+_NO_WISH = Wish()
+
+
+def ticket_of(authorization: str | None) -> str:
+    """The ticket of an `Authorization: Ticket …` header; raises `TicketInvalid`."""
+    if authorization is None or authorization[: len(_SCHEME)].lower() != _SCHEME:
+        raise TicketInvalid("send the ticket in the header `Authorization: Ticket <ticket>`")
+    return authorization[len(_SCHEME) :].strip()
+
+
+def wish_of(body: bytes, content_type: str | None) -> Wish:
+    """What the body wishes; an empty body wishes nothing. Raises `BodyInvalid`, `MediaType`, `TooLarge`."""
+    if not body:
+        return _NO_WISH
+    if len(body) > CLAIM_BODY_BYTES_MAX:
+        raise TooLarge(f"the body has more than {CLAIM_BODY_BYTES_MAX} bytes")
+    if content_type is not None and content_type.partition(";")[0].strip().lower() != "application/json":
+        raise MediaType(f"send the body as application/json, not {content_type[:60]}")
+    try:
+        return _decoder.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        detail = str(error)
+        field = detail.rpartition("`$.")[2].rstrip("`") if "`$." in detail else None
+        raise BodyInvalid(
+            f'body: {detail}; expected {{"item": "…", "quantity": 1}}', **({"field": field} if field else {})
+        ) from None
+
+
+def rendered(claim: Claim) -> Told:
+    """The answer that tells a claim: 201 the first time, 200 when it is told again."""
+    claim_id = claim.claim_id
+    body = msgspec.json.encode(
+        {
+            "claim_id": str(claim_id),
+            "drop_id": claim_id.drop_id,
+            "item": claim.item,
+            "quantity": claim.quantity,
+            "serial": claim_id.serial,
+            "claimed_at": from_ms(claim.at_ms),
+            "receipt": claim.receipt,
+        }
+    )
+    return Told(200 if claim.repeated else 201, body)

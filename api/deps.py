@@ -1,0 +1,80 @@
+"""What routes ask for, as Annotated aliases."""
+
+import json
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar
+
+from fastapi import Depends, Request
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+
+from api.claim import BodyInvalid, MediaType
+from api.rates import Rate
+from engine.claims.service import Claims
+from engine.drops.service import Drops
+from engine.errors import Refused
+from engine.members import store as members_store
+from engine.members.model import Session
+from engine.members.session import SessionInvalid, SessionTokens
+from engine.runtime.connections import Stores
+from engine.runtime.settings import Settings
+
+
+class OperatorsOnly(Refused):
+    code: ClassVar[str] = "operators-only"
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """What one API process works with, made once at its start."""
+
+    settings: Settings
+    stores: Stores
+    drops: Drops
+    claims: Claims
+    sessions: SessionTokens
+    member_rate: Rate
+    address_rate: Rate
+
+
+def services(request: Request) -> Services:
+    found: Services = request.app.state.services
+    return found
+
+
+_bearer = HTTPBearer(auto_error=False, description="A session token: `flashclaim token member|operator` makes one.")
+
+
+async def session(
+    request: Request, credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
+) -> Session:
+    """Who asks; a session without attributes is completed from the member's row in the ledger."""
+    if credentials is None:
+        raise SessionInvalid("send a session token in the header `Authorization: Bearer <token>`")
+    found = await services(request).sessions.verify(credentials.credentials)
+    if found.attributes or found.role == "operator":
+        return found
+    async with services(request).stores.ledger.connect() as connection:
+        return await members_store.completed(connection, found)
+
+
+async def operator(found: Annotated[Session, Depends(session)]) -> Session:
+    if found.role != "operator":
+        raise OperatorsOnly("this is for operators: use an operator's session token")
+    return found
+
+
+async def json_body(request: Request) -> Any:
+    """The decoded JSON body; raises `BodyInvalid` or `MediaType`."""
+    content_type = request.headers.get("content-type", "")
+    if content_type.partition(";")[0].strip().lower() != "application/json":
+        raise MediaType(f"send the body as application/json, not {content_type[:60] or 'without a type'}")
+    try:
+        return json.loads(await request.body())
+    except (ValueError, RecursionError) as error:
+        raise BodyInvalid(f"body: not JSON: {error}", field="body") from None
+
+
+ServicesDep = Annotated[Services, Depends(services)]
+SessionDep = Annotated[Session, Depends(session)]
+OperatorDep = Annotated[Session, Depends(operator)]
+JsonBody = Annotated[Any, Depends(json_body)]

@@ -1,0 +1,142 @@
+"""Errors as problem+json (RFC 9457): one table from code to status and title, used by every route."""
+
+import json
+from collections.abc import Mapping
+from datetime import datetime
+from http import HTTPStatus
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import Response
+from redis.exceptions import RedisError
+from sqlalchemy.exc import SQLAlchemyError
+from starlette.exceptions import HTTPException
+
+from engine.errors import FlashclaimError, Unavailable
+
+MEDIA_TYPE = "application/problem+json"
+_TYPE = "https://flashclaim.example/problems/"
+
+# code: status, title. The codes are the API's contract; docs/reference/answers.md shows each with an example.
+PROBLEMS: Mapping[str, tuple[int, str]] = {
+    "limit-reached": (409, "Limit reached"),
+    "sold-out": (409, "Sold out"),
+    "not-open": (409, "Not open yet"),
+    "paused": (409, "Paused"),
+    "closed": (409, "Closed"),
+    "claim-released": (409, "Claim was given back"),
+    "already-released": (409, "Already given back"),
+    "duplicate-drop": (409, "Drop exists already"),
+    "wrong-status": (409, "Wrong status for this act"),
+    "stale-revision": (412, "Changed in the meantime"),
+    "revision-required": (428, "Say which revision you saw"),
+    "ticket-invalid": (401, "Ticket is not valid"),
+    "ticket-expired": (401, "Ticket has expired"),
+    "session-invalid": (401, "Session is not valid"),
+    "operators-only": (403, "For operators only"),
+    "not-eligible": (403, "Not for this member"),
+    "no-such-drop": (404, "No such drop"),
+    "no-such-claim": (404, "No such claim"),
+    "not-found": (404, "Nothing here"),
+    "method-not-allowed": (405, "Wrong method"),
+    "too-large": (413, "Request is too large"),
+    "media-type": (415, "Wrong media type"),
+    "invalid": (422, "Request is not valid"),
+    "id-invalid": (422, "Not an id"),
+    "spec-invalid": (422, "Drop is not valid"),
+    "claim-invalid": (422, "Claim is not valid"),
+    "restock-invalid": (422, "Restock is not valid"),
+    "receipt-invalid": (422, "Receipt is not valid"),
+    "slow-down": (429, "Too many requests"),
+    "internal": (500, "Something broke"),
+    "overloaded": (503, "Overloaded"),
+    "outcome-unknown": (503, "Outcome unknown"),
+    "store-unavailable": (503, "Store unavailable"),
+    "ledger-unavailable": (503, "Ledger unavailable"),
+    "identity-unavailable": (503, "Identity provider unavailable"),
+    "not-ready": (503, "Not ready"),
+}
+_HTTP_CODES = {404: "not-found", 405: "method-not-allowed", 413: "too-large", 415: "media-type"}
+
+
+def body(code: str, detail: str, facts: Mapping[str, object] | None = None) -> bytes:
+    """The problem+json body of a code; times in facts become ISO 8601."""
+    status, title = PROBLEMS[code]
+    members = {"type": _TYPE + code, "title": title, "status": status, "detail": detail, "code": code}
+    return json.dumps({**(facts or {}), **members}, ensure_ascii=False, default=_plain).encode()
+
+
+def headers(error: FlashclaimError, scheme: str = "Bearer") -> dict[str, str]:
+    """The headers that belong to an error: when to come back, how to authenticate."""
+    status, _ = PROBLEMS[error.code]
+    wait = error.retry_after_s if isinstance(error, Unavailable) else error.facts.get("retry_after_s")
+    found = {} if wait is None else {"Retry-After": str(wait)}
+    if status == HTTPStatus.UNAUTHORIZED:
+        found["WWW-Authenticate"] = "Ticket" if error.code.startswith("ticket") else scheme
+    return found
+
+
+def answer(error: FlashclaimError) -> Response:
+    """The answer that tells an error."""
+    facts = {**error.facts, "retry_after_s": error.retry_after_s} if isinstance(error, Unavailable) else error.facts
+    status, _ = PROBLEMS[error.code]
+    return Response(body(error.code, error.detail, facts), status, headers(error), MEDIA_TYPE)
+
+
+def register(app: FastAPI) -> None:
+    """Let every error of an app be answered as problem+json."""
+    app.add_exception_handler(FlashclaimError, _flashclaim)
+    app.add_exception_handler(HTTPException, _http)
+    app.add_exception_handler(RequestValidationError, _validation)
+    app.add_exception_handler(SQLAlchemyError, _ledger_away)
+    app.add_exception_handler(OSError, _ledger_away)
+    app.add_exception_handler(RedisError, _store_away)
+    app.add_exception_handler(Exception, _internal)
+
+
+async def _flashclaim(_: Request, error: Exception) -> Response:
+    assert isinstance(error, FlashclaimError)
+    return answer(error)
+
+
+async def _http(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    code = _HTTP_CODES.get(error.status_code, "invalid")
+    detail = str(error.detail)
+    if code == "not-found":
+        detail = f"there is nothing at {request.url.path}: see /openapi.json for what there is"
+    if code == "method-not-allowed":
+        detail = f"{request.method} does not work here: use {(error.headers or {}).get('Allow', 'another method')}"
+    return Response(body(code, detail), PROBLEMS[code][0], dict(error.headers or {}), MEDIA_TYPE)
+
+
+async def _validation(_: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    faults = [
+        {"field": ".".join(str(part) for part in fault["loc"] if part != "body"), "problem": fault["msg"]}
+        for fault in error.errors()
+    ]
+    detail = "; ".join(f"{fault['field'] or 'body'}: {fault['problem']}" for fault in faults)
+    return Response(body("invalid", detail, {"errors": faults}), 422, media_type=MEDIA_TYPE)
+
+
+async def _ledger_away(_: Request, __: Exception) -> Response:
+    detail = "the ledger cannot be reached: try again"
+    return Response(body("ledger-unavailable", detail), 503, {"Retry-After": "2"}, MEDIA_TYPE)
+
+
+async def _store_away(_: Request, __: Exception) -> Response:
+    return Response(
+        body("store-unavailable", "the store cannot be reached: try again"), 503, {"Retry-After": "1"}, MEDIA_TYPE
+    )
+
+
+async def _internal(_: Request, __: Exception) -> Response:
+    return Response(
+        body("internal", "something broke here; the operators can find it in the log"), 500, media_type=MEDIA_TYPE
+    )
+
+
+def _plain(value: Any) -> Any:
+    return value.isoformat() if isinstance(value, datetime) else str(value)

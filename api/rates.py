@@ -1,0 +1,38 @@
+"""Rates per second, counted in the process: bounded in memory by what one second brings."""
+
+import time
+from typing import ClassVar
+
+from engine.errors import Unavailable
+
+
+class SlowDown(Unavailable):
+    """More requests in this second than the rate allows."""
+
+    code: ClassVar[str] = "slow-down"
+
+
+class Rate:
+    """At most `per_second` requests of each key in a second of the clock; 0 switches it off."""
+
+    def __init__(self, per_second: int, whose: str) -> None:
+        self._per_second = per_second
+        self._whose = whose
+        self._second = 0
+        self._counts: dict[str, int] = {}
+
+    def count(self, key: str) -> None:
+        """Count one request; raises `SlowDown` past the rate."""
+        if not self._per_second:
+            return
+        second = int(time.monotonic())
+        if second != self._second:
+            self._second = second
+            self._counts.clear()
+        seen = self._counts[key] = self._counts.get(key, 0) + 1
+        if seen > self._per_second:
+            raise SlowDown(
+                f"more than {self._per_second} claims a second from this {self._whose}:"
+                " wait a second; a ticket stays good",
+                retry_after_s=1,
+            )

@@ -1,0 +1,128 @@
+"""Session tokens: JSON Web Tokens, checked here, issued by an identity provider, or by the dev identity on one machine.
+
+Source: RFC 7519 (JWT), RFC 7517 (JWK sets); the work is done by joserfc.
+"""
+
+import time
+from collections.abc import Mapping
+from typing import Any, ClassVar, cast
+from zlib import crc32
+
+import httpx
+from joserfc import jwt
+from joserfc.errors import JoseError
+from joserfc.jwk import KeySet, OctKey
+
+from engine import ids
+from engine.errors import Invalid, Unavailable
+from engine.members.model import TOWNS, Role, Session
+from engine.runtime.settings import Settings
+
+JWKS_KEPT_S = 300.0
+JWKS_ASKED_AGAIN_S = 10.0  # an unknown key id asks the provider again, but not more often than this
+JWKS_TIMEOUT_S = 5.0
+TOKEN_CHARS_MAX = 8_192
+_LOCAL, _PUBLIC = ["HS256"], ["RS256", "ES256", "EdDSA"]
+
+
+class SessionInvalid(Invalid):
+    """The session token is missing, forged, expired, or not for this service."""
+
+    code: ClassVar[str] = "session-invalid"
+
+
+class IdentityUnavailable(Unavailable):
+    code: ClassVar[str] = "identity-unavailable"
+
+
+class SessionTokens:
+    """Issues (dev identity only) and verifies session tokens under one process's settings."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        secret = settings.session_secret
+        self._secret = OctKey.import_key(secret.get_secret_value()) if secret else None
+        self._public: KeySet | None = None
+        self._fetched_s = float("-inf")
+        claims: dict[str, Any] = {"sub": {"essential": True}, "exp": {"essential": True}}
+        if settings.session_issuer:
+            claims["iss"] = {"essential": True, "value": settings.session_issuer}
+        if settings.session_audience:
+            claims["aud"] = {"essential": True, "value": settings.session_audience}
+        self._registry = jwt.JWTClaimsRegistry(leeway=5, **claims)
+
+    def issue(self, session: Session, ttl_s: int) -> str:
+        """A token of the dev identity. A member without a town is given one by their id, so that examples work."""
+        if self._secret is None:
+            raise SessionInvalid("tokens are issued by your identity provider: there is no session_secret here")
+        attributes = dict(session.attributes)
+        if session.role == "member":
+            attributes.setdefault("town", TOWNS[crc32(session.member_id.encode()) % len(TOWNS)])
+        now = int(time.time())
+        payload: dict[str, Any] = {
+            "sub": session.member_id,
+            "iat": now,
+            "exp": now + ttl_s,
+            "role": session.role,
+            "attributes": attributes,
+        }
+        if session.subject != session.member_id:
+            payload["subject"] = session.subject
+        if self._settings.session_issuer:
+            payload["iss"] = self._settings.session_issuer
+        if self._settings.session_audience:
+            payload["aud"] = self._settings.session_audience
+        return jwt.encode({"alg": "HS256"}, payload, self._secret)
+
+    async def verify(self, token: str) -> Session:
+        """Who a token stands for; raises `SessionInvalid`, or `IdentityUnavailable` when keys cannot be fetched."""
+        if len(token) > TOKEN_CHARS_MAX:
+            raise SessionInvalid("this session token is too long")
+        try:
+            payload = (await self._decode(token)).claims
+            self._registry.validate(payload)
+            return _session(payload)
+        except (JoseError, ValueError, TypeError, KeyError) as error:
+            raise SessionInvalid(f"this session token is not valid ({type(error).__name__}): sign in again") from None
+
+    async def _decode(self, token: str) -> jwt.Token:
+        if self._secret is not None:
+            return jwt.decode(token, self._secret, algorithms=_LOCAL)
+        keys = await self._keys(JWKS_KEPT_S)
+        try:
+            return jwt.decode(token, keys, algorithms=_PUBLIC)
+        except (JoseError, ValueError):
+            # The provider may have rotated its keys since they were fetched.
+            return jwt.decode(token, await self._keys(JWKS_ASKED_AGAIN_S), algorithms=_PUBLIC)
+
+    async def _keys(self, age_s_max: float) -> KeySet:
+        if self._public is not None and time.monotonic() - self._fetched_s < age_s_max:
+            return self._public
+        try:
+            async with httpx.AsyncClient(timeout=JWKS_TIMEOUT_S) as client:
+                answer = await client.get(str(self._settings.session_jwks_url))
+                answer.raise_for_status()
+                self._public = KeySet.import_key_set(answer.json())
+        except (httpx.HTTPError, JoseError, ValueError, KeyError) as error:
+            if self._public is None:
+                raise IdentityUnavailable("the identity provider's keys cannot be fetched: try again") from error
+        self._fetched_s = time.monotonic()
+        return self._public
+
+
+def _session(payload: Mapping[str, Any]) -> Session:
+    member_id = ids.member_id(_text(payload["sub"]))
+    subject = ids.member_id(_text(payload.get("subject", member_id)))
+    role = payload.get("role", "member")
+    if role not in ("member", "operator"):
+        raise ValueError("unknown role")
+    attributes = payload.get("attributes", {})
+    if not isinstance(attributes, Mapping) or not all(isinstance(value, str) for value in attributes.values()):
+        raise ValueError("attributes are not texts by name")
+    return Session(member_id, subject, cast(Role, role), dict(attributes))
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise ValueError("not a text")
+    return value
