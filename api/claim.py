@@ -81,3 +81,19 @@ def rendered(claim: Claim) -> Told:
         }
     )
     return Told(200 if claim.repeated else 201, body)
+
+
+class _Receipt(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    receipt: str
+
+
+def receipt_of(body: bytes, content_type: str | None) -> str:
+    """The receipt in `{"receipt": "…"}`; raises as `wish_of` does."""
+    if len(body) > CLAIM_BODY_BYTES_MAX:
+        raise TooLarge(f"the body has more than {CLAIM_BODY_BYTES_MAX} bytes")
+    if content_type is None or content_type.partition(";")[0].strip().lower() != "application/json":
+        raise MediaType("send the body as application/json")
+    try:
+        return msgspec.json.decode(body, type=_Receipt).receipt
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise BodyInvalid(f'body: {error}; expected {{"receipt": "…"}}', field="receipt") from None

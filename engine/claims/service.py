@@ -75,13 +75,13 @@ class Claims:
         """The ticket that a text stands for; raises `TicketInvalid`."""
         return open_(self._settings.ticket_keyring, text)
 
-    async def claim(self, drop_id: str, ticket_text: str | bytes, item: str | None, quantity: int | None) -> Claim:
-        """Claim with a ticket, or learn again what it got.
+    async def claim(self, drop_id: str, ticket: Ticket, item: str | None, quantity: int | None) -> Claim:
+        """Claim with an opened ticket, or learn again what it got.
 
         Raises `NoSuchDrop`, `TicketInvalid`, `ClaimInvalid`, a refusal of engine/claims/model.py, or `Unavailable`.
         """
         drop = await self._drops.get(drop_id)
-        asked = admission.argument(drop, self.open_ticket(ticket_text), item, quantity)
+        asked = admission.argument(drop, ticket, item, quantity)
         partition = admission.partition(asked, self._settings.partitions)
         decision, now_ms = await self.batcher(partition, drop.id).decide(asked)
         if decision.verdict is Verdict.STALE_EPOCH:
@@ -108,7 +108,9 @@ class Claims:
         async with self._ledger.connect() as connection:
             recorded = await history.find(connection, claim_id)
         if recorded is None:
-            raise NoSuchClaim(f"the ledger has no claim {claim_id}: a claim of the last seconds may still be on its way")
+            raise NoSuchClaim(
+                f"the ledger has no claim {claim_id}: a claim of the last seconds may still be on its way"
+            )
         drop: Drop = await self._drops.get(claim_id.drop_id)
         why = json.dumps({"actor": actor, "reason": reason}, ensure_ascii=False)
         reply = await store.release(self._store, claim_id, drop.epoch, recorded.subject, why)

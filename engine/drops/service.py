@@ -54,9 +54,7 @@ class Drops:
         try:
             return await self._act(spec.id, Verb.CREATE, actor, {"spec": spec.model_dump(mode="json")})
         except StaleRevision:
-            raise DuplicateDrop(
-                f"there is a drop {spec.id!r} already: choose another id", drop_id=spec.id
-            ) from None
+            raise DuplicateDrop(f"there is a drop {spec.id!r} already: choose another id", drop_id=spec.id) from None
 
     async def launch(self, drop_id: str, actor: str) -> Drop:
         """Make a draft claimable from its opening on."""

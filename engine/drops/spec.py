@@ -18,9 +18,7 @@ from engine.bounds import ITEMS_MAX, LIMIT_PER_MEMBER_MAX, REQUEST_BODY_BYTES_MA
 from engine.errors import Invalid, Misconfigured
 
 Identifier = Annotated[str, AfterValidator(lambda text: ids.name(text, "id"))]
-Texts = Annotated[
-    dict[Literal["zh", "en"], Annotated[str, Field(min_length=1, max_length=200)]], Field(min_length=1)
-]
+Texts = Annotated[dict[Literal["zh", "en"], Annotated[str, Field(min_length=1, max_length=200)]], Field(min_length=1)]
 Stock = Annotated[int, Field(ge=0, le=STOCK_MAX, strict=True)]
 _AMENDABLE = ("title", "opens_at", "closes_at", "limit_per_member", "eligibility")
 

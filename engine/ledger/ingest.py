@@ -114,9 +114,7 @@ async def _apply(connection: AsyncConnection, partition: int, entry: ReleaseEntr
 
 
 async def _release(connection: AsyncConnection, partition: int, entry: ReleaseEntry) -> str | None:
-    is_claim = and_(
-        claims.c.drop_id == entry.drop_id, claims.c.partition == partition, claims.c.serial == entry.serial
-    )
+    is_claim = and_(claims.c.drop_id == entry.drop_id, claims.c.partition == partition, claims.c.serial == entry.serial)
     released_at = from_ms(entry.at_ms)
     done = await connection.execute(
         update(claims).where(is_claim, claims.c.released_at.is_(None)).values(released_at=released_at)

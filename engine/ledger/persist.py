@@ -26,8 +26,12 @@ BACK_OFF_S_MAX = 5.0
 HOUSEKEEPING_S = 2.0  # between two looks for the pending entries of the dead, and between two trims
 
 ENTRIES = Counter("flashclaim_ledger_entries", "Outbox entries written to the ledger", ["partition"])
-DEAD_LETTERS = Counter("flashclaim_dead_letters", "Outbox entries that could not be written as they stand", ["partition"])
-LAG_SECONDS = Gauge("flashclaim_ledger_lag_seconds", "Age of the oldest entry of the last read at commit", ["partition"])
+DEAD_LETTERS = Counter(
+    "flashclaim_dead_letters", "Outbox entries that could not be written as they stand", ["partition"]
+)
+LAG_SECONDS = Gauge(
+    "flashclaim_ledger_lag_seconds", "Age of the oldest entry of the last read at commit", ["partition"]
+)
 READ_SECONDS = Histogram("flashclaim_ledger_read_seconds", "Time to write one read and commit it")
 _log = structlog.get_logger(__name__)
 

@@ -1,7 +1,7 @@
 """Opens and closes the ways to the two stores; nothing else makes a client."""
 
-from contextlib import asynccontextmanager
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from redis.asyncio import Redis

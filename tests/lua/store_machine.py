@@ -231,5 +231,3 @@ class StoreMachine(RuleBasedStateMachine):
             subject, claim = kept[serial]
             told = (request.subject, request.nonce, request.item, request.quantity)
             assert told == (subject, claim.nonce, claim.item, claim.quantity)
-
-

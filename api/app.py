@@ -1,0 +1,63 @@
+"""Builds the FastAPI app; lists the routes; nothing else."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI
+from starlette.middleware.cors import CORSMiddleware
+
+from api import problems
+from api.deps import Services
+from api.edge import Edge
+from api.rates import Rate
+from api.routes import claims, drops, members, operations
+from engine.claims.service import Claims
+from engine.drops.service import Drops
+from engine.members.session import SessionTokens
+from engine.runtime.connections import open_stores
+from engine.runtime.settings import Settings
+
+
+def create_app(settings: Settings) -> FastAPI:
+    """The app of one API process; its stores are opened at its start and closed at its end."""
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        async with open_stores(settings) as stores:
+            ways = Drops(stores.redis, stores.scripts, stores.ledger, settings.partitions)
+            services = Services(
+                settings=settings,
+                stores=stores,
+                drops=ways,
+                claims=Claims(stores.scripts, stores.ledger, ways, settings),
+                sessions=SessionTokens(settings),
+                member_rate=Rate(settings.member_claims_per_second, "member"),
+                address_rate=Rate(settings.address_claims_per_second, "address"),
+            )
+            app.state.services = services
+            app.state.live = drops.LiveFeed()
+            yield
+            await services.claims.drain()
+
+    # No docs pages: FastAPI's load their script from a CDN. /openapi.json serves any reader.
+    app = FastAPI(
+        title="flashclaim",
+        version="0.1.0",
+        lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
+        root_path=settings.root_path,
+    )
+    for feature in (drops, claims, members, operations):
+        app.include_router(feature.router)
+    problems.register(app)
+    if settings.cors_origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=list(settings.cors_origins),
+            allow_methods=["GET", "POST", "PATCH", "PUT"],
+            allow_headers=["Authorization", "Content-Type", "If-Match", "X-Request-ID"],
+            expose_headers=["ETag", "Retry-After", "X-Request-ID"],
+        )
+    app.add_middleware(Edge)
+    return app

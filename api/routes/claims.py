@@ -1,0 +1,129 @@
+"""Tickets, claims and receipts: what a member's phone calls."""
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query, Request
+from fastapi.responses import Response
+
+from api import claim as claim_path
+from api.deps import OperatorDep, ServicesDep, SessionDep
+from api.examples import CLAIM, TICKET, declared, shown
+from engine.claims import history
+from engine.drops.model import NoSuchDrop, from_ms
+from engine.ids import ClaimId
+
+router = APIRouter(prefix="/v1", tags=["claims"])
+_WISH = {
+    "requestBody": {
+        "content": {"application/json": {"example": {"item": "box-5jin", "quantity": 1}, "schema": {"type": "object"}}}
+    }
+}
+_TICKET_HEADER = {
+    "name": "Authorization",
+    "in": "header",
+    "required": True,
+    "schema": {"type": "string"},
+    "example": "Ticket AQELbHljaGVlLTIwMjUBl2wF…",
+}
+
+
+@router.post(
+    "/drops/{drop_id}/ticket",
+    responses={
+        200: shown(TICKET, "A ticket for one claim"),
+        **declared(
+            "not-open", "closed", "not-eligible", "session-invalid", "no-such-drop", "claim-invalid", "media-type",
+            "too-large", "not-ready",
+        ),
+    },
+    openapi_extra=_WISH,
+)  # fmt: skip
+async def issue_ticket(drop_id: str, request: Request, use: ServicesDep, session: SessionDep) -> dict[str, Any]:
+    """Take a ticket, at any time up to the close, also before the opening. One ticket, one claim."""
+    wish = claim_path.wish_of(await request.body(), request.headers.get("content-type"))
+    issued = await use.claims.issue_ticket(session, drop_id, wish.item, wish.quantity)
+    return issued._asdict()
+
+
+@router.post(
+    "/drops/{drop_id}/claims",
+    status_code=201,
+    responses={
+        201: shown(CLAIM, "Accepted now"),
+        200: shown(CLAIM, "This ticket was accepted before: the same claim again"),
+        **declared(
+            "limit-reached", "sold-out", "not-open", "paused", "closed", "claim-released", "ticket-invalid",
+            "ticket-expired", "no-such-drop", "method-not-allowed", "too-large", "media-type", "claim-invalid",
+            "slow-down", "overloaded", "outcome-unknown", "store-unavailable", "not-ready",
+        ),
+    },
+    openapi_extra={**_WISH, "parameters": [_TICKET_HEADER]},
+)  # fmt: skip
+async def claim(drop_id: str, request: Request, use: ServicesDep) -> Response:
+    """Claim with a ticket. After any failure send the same ticket again: it answers the same claim."""
+    if request.client is not None:
+        use.address_rate.count(request.client.host)
+    headers = request.headers
+    text = claim_path.ticket_of(headers.get("authorization"))
+    wish = claim_path.wish_of(await request.body(), headers.get("content-type"))
+    ticket = use.claims.open_ticket(text)
+    use.member_rate.count(ticket.request.member)
+    told = claim_path.rendered(await use.claims.claim(drop_id, ticket, wish.item, wish.quantity))
+    return Response(told.body, told.status, media_type="application/json")
+
+
+@router.get("/claims", responses=declared("session-invalid", "ledger-unavailable"))
+async def my_claims(
+    use: ServicesDep, session: SessionDep, limit: Annotated[int, Query(ge=1, le=1_000)] = 100
+) -> dict[str, Any]:
+    """The session's own claims, the newest first, as the ledger has them: a claim gets there within a second or so."""
+    async with use.stores.ledger.connect() as connection:
+        recorded = await history.of_member(connection, session.member_id, limit)
+    return {"claims": [await _shown(use, row) for row in recorded]}
+
+
+@router.post(
+    "/claims/{claim_id}/release",
+    responses=declared(
+        "no-such-claim", "already-released", "operators-only", "session-invalid", "id-invalid", "not-ready"
+    ),
+)
+async def release(claim_id: str, request: Request, use: ServicesDep, operator: OperatorDep) -> dict[str, Any]:
+    """Give a claim's units back to its drop, exactly once. Its ticket never claims again."""
+    reason = request.query_params.get("reason", "")[:200]
+    released_at = await use.claims.release(ClaimId.parse(claim_id), operator.member_id, reason)
+    return {"claim_id": claim_id, "released_at": released_at}
+
+
+@router.post("/receipts/verify", responses=declared("receipt-invalid", "too-large", "media-type"))
+async def verify_receipt(request: Request, use: ServicesDep) -> dict[str, Any]:
+    """What a receipt proves: `{"receipt": "…"}` in, the claim out."""
+    text = claim_path.receipt_of(await request.body(), request.headers.get("content-type"))
+    body = use.claims.check_receipt(text)
+    return {
+        "claim_id": str(body.claim_id),
+        "drop_id": body.claim_id.drop_id,
+        "item": await _item(use, body.claim_id.drop_id, body.request.item),
+        "quantity": body.request.quantity,
+        "serial": body.claim_id.serial,
+        "claimed_at": from_ms(body.at_ms),
+    }
+
+
+async def _shown(use: ServicesDep, row: history.RecordedClaim) -> dict[str, Any]:
+    return {
+        "claim_id": str(row.claim_id),
+        "drop_id": row.claim_id.drop_id,
+        "item": await _item(use, row.claim_id.drop_id, row.item),
+        "quantity": row.quantity,
+        "serial": row.claim_id.serial,
+        "claimed_at": row.claimed_at,
+        "released_at": row.released_at,
+    }
+
+
+async def _item(use: ServicesDep, drop_id: str, number: int) -> str | None:
+    try:
+        return (await use.drops.get(drop_id)).spec.items[number - 1].id
+    except NoSuchDrop:
+        return None

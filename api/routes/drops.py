@@ -1,0 +1,174 @@
+"""Drops: what an operator does to them, what anyone may read of them, and the live figures."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from dataclasses import asdict
+from typing import Annotated, Any, ClassVar
+
+from fastapi import APIRouter, Header, Query, Request
+from fastapi.responses import Response
+from fastapi.sse import EventSourceResponse, ServerSentEvent
+
+from api.deps import JsonBody, OperatorDep, Services, ServicesDep
+from api.examples import declared
+from engine.claims import history
+from engine.drops.figures import LiveFigures
+from engine.drops.model import Drop
+from engine.drops.spec import SpecInvalid, parse
+from engine.errors import Invalid, Unavailable
+
+router = APIRouter(prefix="/v1/drops", tags=["drops"])
+LIVE_EVERY_S = 1.0
+_READ = declared("no-such-drop", "not-ready")
+_ACT = declared(
+    "no-such-drop", "wrong-status", "stale-revision", "session-invalid", "operators-only", "store-unavailable",
+    "not-ready",
+)  # fmt: skip
+
+
+class RevisionRequired(Invalid):
+    code: ClassVar[str] = "revision-required"
+
+
+@router.post(
+    "",
+    status_code=201,
+    responses=declared(
+        "spec-invalid", "duplicate-drop", "session-invalid", "operators-only", "media-type", "too-large"
+    ),
+)
+async def create(body: JsonBody, use: ServicesDep, operator: OperatorDep, response: Response) -> dict[str, Any]:
+    """Create a drop as a draft; the body is the drop as in examples/lychee-2025.yaml, in JSON."""
+    return _answer(await use.drops.create(parse(body, "body"), operator.member_id), response)
+
+
+@router.get("")
+async def listed(
+    use: ServicesDep,
+    _: OperatorDep,
+    after: str | None = None,
+    limit: Annotated[int, Query(ge=1, le=500)] = 100,
+) -> dict[str, Any]:
+    """Drops by id; `after` is the last id of the page before."""
+    return {"drops": [_shown(drop) for drop in await use.drops.listed(after, limit)]}
+
+
+@router.get("/{drop_id}", responses=_READ)
+async def read(drop_id: str, use: ServicesDep, response: Response) -> dict[str, Any]:
+    """One drop, with its revision as ETag. Whoever is signed in or not may read it: it is what the public sees."""
+    return _answer(await use.drops.get(drop_id), response)
+
+
+@router.patch("/{drop_id}", responses={**_ACT, **declared("revision-required", "spec-invalid")})
+async def amend(
+    drop_id: str,
+    body: JsonBody,
+    use: ServicesDep,
+    operator: OperatorDep,
+    response: Response,
+    if_match: Annotated[str | None, Header(description='The ETag that you saw, such as "3"')] = None,
+) -> dict[str, Any]:
+    """Amend a drop: the body holds the names to change. `If-Match` must name the revision that the operator saw."""
+    if if_match is None:
+        raise RevisionRequired('send the ETag that you saw in the header `If-Match: "…"`')
+    text = if_match.removeprefix("W/").strip('"')
+    if not text.isdecimal() or len(text) > 9:
+        raise RevisionRequired(f"If-Match: {if_match[:40]!r} is not an ETag of a drop")
+    if not isinstance(body, dict):
+        raise SpecInvalid("amendment: expected names and values", errors=[])
+    return _answer(await use.drops.amend(drop_id, body, int(text), operator.member_id), response)
+
+
+@router.post("/{drop_id}/launch", responses=_ACT)
+async def launch(drop_id: str, use: ServicesDep, operator: OperatorDep, response: Response) -> dict[str, Any]:
+    """Make a draft claimable from its opening on."""
+    return _answer(await use.drops.launch(drop_id, operator.member_id), response)
+
+
+@router.post("/{drop_id}/pause", responses=_ACT)
+async def pause(drop_id: str, use: ServicesDep, operator: OperatorDep, response: Response) -> dict[str, Any]:
+    """Stop giving out; tickets stay good."""
+    return _answer(await use.drops.pause(drop_id, operator.member_id), response)
+
+
+@router.post("/{drop_id}/resume", responses=_ACT)
+async def resume(drop_id: str, use: ServicesDep, operator: OperatorDep, response: Response) -> dict[str, Any]:
+    """Go on giving out."""
+    return _answer(await use.drops.resume(drop_id, operator.member_id), response)
+
+
+@router.post("/{drop_id}/close", responses=_ACT)
+async def close(drop_id: str, use: ServicesDep, operator: OperatorDep, response: Response) -> dict[str, Any]:
+    """End a drop for good."""
+    return _answer(await use.drops.close(drop_id, operator.member_id), response)
+
+
+@router.post("/{drop_id}/restock", responses={**_ACT, **declared("restock-invalid")})
+async def restock(
+    drop_id: str, body: JsonBody, use: ServicesDep, operator: OperatorDep, response: Response
+) -> dict[str, Any]:
+    """Add units of an item: `{"item": "box-5jin", "quantity": 100}`."""
+    given = body if isinstance(body, dict) else {}
+    change = await use.drops.restock(drop_id, str(given.get("item", "")), given.get("quantity", 0), operator.member_id)
+    return _answer(change, response)
+
+
+@router.get("/{drop_id}/report", responses=_ACT)
+async def report(drop_id: str, use: ServicesDep, _: OperatorDep) -> dict[str, Any]:
+    """What was given out, counted in the ledger, beside what the store says."""
+    drop, live = await use.drops.read(drop_id), await use.drops.live(drop_id)
+    async with use.stores.ledger.connect() as connection:
+        totals = await history.totals(connection, drop_id)
+    items = []
+    for number, figures in enumerate(live.items, start=1):
+        claims, units, released = totals.get(number, (0, 0, 0))
+        counted = {"claims": claims, "claimed": units, "released": released}
+        items.append({"id": figures.id, "stock": figures.stock, "ledger": counted, "store": asdict(figures)})
+    return {
+        "drop_id": drop_id,
+        "status": str(drop.status),
+        "at": live.now,
+        "claims_in_ledger": sum(claims for claims, _, _ in totals.values()),
+        "claims_in_store": live.claims,
+        "outbox_entries": live.outbox_entries,
+        "items": items,
+    }
+
+
+@router.get("/{drop_id}/live", response_class=EventSourceResponse, responses=_READ)
+async def live(drop_id: str, request: Request, use: ServicesDep) -> AsyncIterator[ServerSentEvent]:
+    """Live figures as server-sent events, one a second: stock, released, taken, left for each item."""
+    await use.drops.get(drop_id)
+    feed: LiveFeed = request.app.state.live
+    while True:
+        try:
+            yield ServerSentEvent(event="figures", data=asdict(await feed.figures(use, drop_id)))
+        except Unavailable as error:
+            yield ServerSentEvent(event="unavailable", data={"code": error.code, "detail": error.detail})
+        await asyncio.sleep(LIVE_EVERY_S)
+
+
+class LiveFeed:
+    """The figures of each drop, read from the store once a second however many listen."""
+
+    def __init__(self) -> None:
+        self._seen: dict[str, tuple[float, asyncio.Future[LiveFigures]]] = {}
+
+    async def figures(self, use: Services, drop_id: str) -> LiveFigures:
+        """The newest figures, at most half a second old; raises `StoreUnavailable`."""
+        seen = self._seen.get(drop_id)
+        if seen is None or time.monotonic() - seen[0] > LIVE_EVERY_S / 2:
+            seen = (time.monotonic(), asyncio.ensure_future(use.drops.live(drop_id)))
+            self._seen[drop_id] = seen
+        return await asyncio.shield(seen[1])
+
+
+def _answer(drop: Drop, response: Response) -> dict[str, Any]:
+    response.headers["ETag"] = f'"{drop.revision}"'
+    return _shown(drop)
+
+
+def _shown(drop: Drop) -> dict[str, Any]:
+    definition = drop.spec.model_dump(mode="json", by_alias=True)
+    return {**definition, "status": str(drop.status), "revision": drop.revision}

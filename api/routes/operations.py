@@ -1,0 +1,69 @@
+"""Health, readiness and metrics: what a load balancer and a monitoring system call."""
+
+from typing import Any
+
+from fastapi import APIRouter
+from fastapi.responses import Response
+from prometheus_client import CONTENT_TYPE_LATEST, Gauge, generate_latest
+from redis.exceptions import RedisError, ResponseError
+from sqlalchemy import text
+from sqlalchemy.exc import SQLAlchemyError
+
+from api.deps import Services, ServicesDep
+from api.examples import declared
+from engine.claims import keys
+from engine.claims.model import NotReady
+from engine.claims.outbox import GROUP
+from engine.ledger import migrations
+
+router = APIRouter(tags=["operations"])
+OUTBOX_ENTRIES = Gauge("flashclaim_outbox_entries", "Entries in the outbox, not yet trimmed", ["partition"])
+OUTBOX_WAITING = Gauge("flashclaim_outbox_waiting", "Entries that the ledger has not acknowledged", ["partition"])
+
+
+@router.get("/healthz")
+async def health() -> dict[str, str]:
+    """The process lives. Says nothing of the stores: restarting this process would not mend them."""
+    return {"status": "ok"}
+
+
+@router.get("/readyz", responses=declared("not-ready"))
+async def ready(use: ServicesDep) -> dict[str, str]:
+    """The process can decide claims: the store answers, the ledger answers and has the tables of this version."""
+    try:
+        await use.stores.redis.ping()
+    except (RedisError, OSError) as error:
+        raise NotReady("the store does not answer") from error
+    try:
+        async with use.stores.ledger.connect() as connection:
+            await connection.execute(text("select 1"))
+        current = await migrations.current(use.stores.ledger)
+    except (SQLAlchemyError, OSError) as error:
+        raise NotReady("the ledger does not answer") from error
+    if current != migrations.newest():
+        raise NotReady(f"the ledger is at migration {current}: run `flashclaim migrate`")
+    return {"status": "ready"}
+
+
+@router.get("/metrics", response_class=Response)
+async def metrics(use: ServicesDep) -> Response:
+    """Prometheus metrics of this process, and of the outboxes at this moment."""
+    try:
+        await _measure_outboxes(use)
+    except (RedisError, OSError):
+        OUTBOX_ENTRIES.clear()
+        OUTBOX_WAITING.clear()
+    return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
+
+
+async def _measure_outboxes(use: Services) -> None:
+    for partition in range(use.settings.partitions):
+        stream, label = keys.outbox(partition), str(partition)
+        OUTBOX_ENTRIES.labels(label).set(await use.stores.redis.xlen(stream))
+        try:
+            groups: list[dict[str, Any]] = await use.stores.redis.xinfo_groups(stream)
+        except ResponseError:
+            continue  # no stream yet: nothing was ever decided in this partition
+        for group in groups:
+            if group["name"] == GROUP.encode():
+                OUTBOX_WAITING.labels(label).set((group["lag"] or 0) + group["pending"])
