@@ -52,7 +52,7 @@ class EmbeddedValkey:
     def start(self) -> None:
         """Start, and return when it answers; raises `ServerFailed`."""
         pid_file, log = self._dir / "valkey.pid", self._dir / "valkey.log"
-        _stop_leftover(pid_file, "valkey-server")
+        end_leftover(pid_file, "valkey-server")
         with log.open("ab") as output:
             # A session of its own: Ctrl-C reaches the supervisor alone, which stops the parts in order.
             self._process = subprocess.Popen(
@@ -222,7 +222,8 @@ def is_running(pid: int, program: str) -> bool:
     return program.encode() in command and state != "Z"
 
 
-def _stop_leftover(pid_file: Path, program: str) -> None:
+def end_leftover(pid_file: Path, program: str) -> None:
+    """End what a killed parent left running under the process id in a file, if it is still that program."""
     try:
         pid = int(pid_file.read_text())
     except (OSError, ValueError):
@@ -248,6 +249,15 @@ def _own(directory: Path, user: str | None) -> None:
     if user is not None:
         shutil.chown(directory, user, user)
         directory.chmod(0o755)
+
+
+def is_answering(port: int) -> bool:
+    """Whether somebody listens on a loopback port."""
+    try:
+        with socket.create_connection(("127.0.0.1", port), timeout=1):
+            return True
+    except OSError:
+        return False
 
 
 def _pings(port: int) -> bool:

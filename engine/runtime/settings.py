@@ -83,12 +83,14 @@ def _keyring(name: str, current: int, keys: dict[int, SecretStr]) -> Keyring:
         raise Misconfigured(f"{name}_keys: a key is not hexadecimal") from None
 
 
-def load_settings(data_dir: Path | None = None) -> Settings:
+def load_settings(data_dir: Path | None = None, **more: str) -> Settings:
     """The settings of this process; with a data directory those of the `flashclaim dev` instance in it.
+
+    `more` holds what the caller knows better than any file.
 
     Raises `Misconfigured` with a sentence for each setting that is missing, unknown or contradictory.
     """
-    given = {**_from_data_dir(data_dir), **_from_file()}
+    given = {**_from_data_dir(data_dir), **_from_file(), **more}
     from_environment = {
         name.removeprefix(_ENV_PREFIX).lower() for name in os.environ if name.startswith(_ENV_PREFIX)
     } - {"config", "data"}

@@ -1,0 +1,41 @@
+"""The command line: `flashclaim COMMAND`.
+
+Data goes to standard output, messages to standard error. Exit codes by class: 0 done, 1 a promise is broken or the state
+says no, 2 wrong use or wrong input, 3 something needed is away for now, 130 interrupted.
+"""
+
+import sys
+from importlib import import_module
+
+import typer
+
+from engine.errors import FlashclaimError, Invalid, Misconfigured, Unavailable
+
+app = typer.Typer(
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    help="Give benefits to members: exact, durable, fast. Begin with `flashclaim dev`, then see `flashclaim rush --help`.",
+)
+for _command in ("dev", "serve", "worker", "migrate", "token", "drop", "ticket", "claim", "rush", "audit", "export", "doctor"):
+    import_module(f"cli.{_command}").register(app)
+
+
+def main() -> None:
+    """The console script."""
+    try:
+        app(standalone_mode=False, prog_name="flashclaim")
+    except FlashclaimError as error:
+        print(f"flashclaim: {error.detail}", file=sys.stderr)
+        sys.exit(exit_code(error))
+    except typer.Abort:
+        sys.exit(130)
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+def exit_code(error: FlashclaimError) -> int:
+    """The exit code of an error's class."""
+    if isinstance(error, Invalid | Misconfigured):
+        return 2
+    return 3 if isinstance(error, Unavailable) else 1
