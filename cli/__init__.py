@@ -8,6 +8,7 @@ import sys
 from importlib import import_module
 
 import typer
+from typer._click.exceptions import ClickException
 
 from engine.errors import FlashclaimError, Invalid, Misconfigured, Unavailable
 
@@ -17,20 +18,21 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Give benefits to members: exact, durable, fast. Begin with `flashclaim dev`, then see `flashclaim rush --help`.",
 )
-for _command in ("dev", "serve", "worker", "migrate", "token", "drop", "ticket", "claim", "rush", "audit", "export", "doctor"):
+for _command in ("dev", "serve", "token", "drop", "claim", "rush", "audit", "doctor"):
     import_module(f"cli.{_command}").register(app)
 
 
 def main() -> None:
     """The console script."""
     try:
-        app(standalone_mode=False, prog_name="flashclaim")
+        sys.exit(app(standalone_mode=False, prog_name="flashclaim"))
+    except ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
     except FlashclaimError as error:
         print(f"flashclaim: {error.detail}", file=sys.stderr)
         sys.exit(exit_code(error))
-    except typer.Abort:
-        sys.exit(130)
-    except KeyboardInterrupt:
+    except (typer.Abort, KeyboardInterrupt):
         sys.exit(130)
 
 

@@ -1,0 +1,70 @@
+"""Calls the public API for commands; errors keep the API's code and sentence."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from cli.options import found_data_dir
+from engine.errors import FlashclaimError, Invalid, Misconfigured, Refused, Unavailable
+
+TIMEOUT_S = 30.0
+
+
+class ApiRefused(Refused):
+    code = "api-refused"
+
+
+class ApiInvalid(Invalid):
+    code = "api-invalid"
+
+
+class ApiUnavailable(Unavailable):
+    code = "api-unavailable"
+
+
+class Client:
+    """The API as one operator: by `--url` and `--token`, else by the instance in the data directory."""
+
+    def __init__(self, data: Path | None, url: str | None, token: str | None) -> None:
+        found = found_data_dir(data)
+        known = _dev_file(found) if found is not None else {}
+        self.url = url or known.get("url")
+        self._token = token or known.get("operator_token")
+        if self.url is None:
+            raise Misconfigured("no instance is named: start `flashclaim dev`, or give --data, or --url and --token")
+
+    def call(self, method: str, path: str, body: Any = None, headers: dict[str, str] | None = None) -> Any:
+        """The decoded answer; raises an error of the class that the answer's status stands for."""
+        sent = {"Authorization": f"Bearer {self._token}"} if self._token else {}
+        try:
+            answer = httpx.request(
+                method, f"{self.url}{path}", json=body, headers={**sent, **(headers or {})}, timeout=TIMEOUT_S
+            )
+        except httpx.HTTPError as error:
+            raise ApiUnavailable(f"{self.url} does not answer ({error}): is it running?") from None
+        try:
+            decoded = answer.json()
+        except ValueError:
+            raise ApiUnavailable(f"{self.url} answered {answer.status_code} with no JSON") from None
+        if answer.is_success:
+            return decoded
+        raise _error(answer.status_code, decoded)
+
+
+def _error(status: int, problem: dict[str, Any]) -> FlashclaimError:
+    detail = f"{problem.get('detail', 'refused')} [{problem.get('code', status)}]"
+    if status in (404, 409, 412, 403):
+        return ApiRefused(detail)
+    return ApiUnavailable(detail) if status >= 500 or status == 429 else ApiInvalid(detail)
+
+
+def _dev_file(data_dir: Path) -> dict[str, Any]:
+    try:
+        found: dict[str, Any] = json.loads((data_dir / "dev.json").read_text())
+        return found
+    except FileNotFoundError:
+        raise Misconfigured(f"no instance runs in {data_dir}: start `flashclaim dev --data {data_dir}`") from None
+    except ValueError:
+        raise Misconfigured(f"{data_dir / 'dev.json'} is damaged: start `flashclaim dev` again") from None
