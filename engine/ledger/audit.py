@@ -1,0 +1,284 @@
+"""Gathers what clients were told, what the store holds and what the ledger recorded; calls the promises."""
+
+import asyncio
+import json
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+from redis.asyncio import Redis
+from redis.exceptions import ResponseError
+
+from engine.claims import history as recorded_claims
+from engine.claims import keys, receipt
+from engine.claims.keyring import Keyring
+from engine.claims.model import NotReady
+from engine.claims.outbox import GROUP, ClaimsEntry, EntryUnreadable, ReleaseEntry, decode
+from engine.claims.wire import ClaimRequest, unpack_stored
+from engine.drops import store as drops_store
+from engine.drops.figures import LiveFigures, sum_up
+from engine.drops.model import Drop, NoSuchDrop, from_ms, to_ms
+from engine.errors import Invalid
+from engine.ids import ClaimId, DropId
+from engine.ledger import promises
+from engine.ledger.promises import Fact, History
+from engine.runtime.connections import Stores
+
+_SNAPSHOTS_MAX = 10  # tries to read the store while it stands still
+_POLL_S = 0.05
+
+
+class ClientLogInvalid(Invalid):
+    code: ClassVar[str] = "client-log-invalid"
+
+
+@dataclass(frozen=True, slots=True)
+class AuditReport:
+    """What the audit counted; `differences` is the number of `details`, and must be nothing."""
+
+    drop_id: str
+    accepted: int
+    told: int
+    in_ledger: int
+    released: int
+    waiting: int
+    oversold: int
+    over_limit: int
+    lost: int
+    duplicate_serials: int
+    differences: int
+    is_moving: bool
+    items: list[dict[str, object]]
+    details: list[str]
+
+
+@dataclass(frozen=True, slots=True)
+class _Snapshot:
+    hashes: list[dict[bytes, bytes]]
+    facts: list[Fact]
+    is_still: bool
+
+
+async def wait_until_recorded(redis: "Redis", partitions: int, wait_s: float) -> bool:
+    """Wait until the ledger has acknowledged every entry of the outboxes; whether it did within `wait_s` seconds."""
+    deadline = time.monotonic() + wait_s
+    while True:
+        waiting = [await _unacknowledged(redis, keys.outbox(partition)) for partition in range(partitions)]
+        if not any(waiting):
+            return True
+        if time.monotonic() > deadline:
+            return False
+        await asyncio.sleep(_POLL_S)
+
+
+async def audit(
+    stores: Stores, partitions: int, receipt_keyring: Keyring, drop_id: str, client_log: Path | None = None
+) -> AuditReport:
+    """Compare claim by claim.
+
+    The store is read before the outbox and the outbox before the ledger, so a claim on its way is seen at least once.
+    Raises `NoSuchDrop`, `NotReady` when the store has no state of the drop, `ClientLogInvalid`.
+    """
+    async with stores.ledger.connect() as connection:
+        drop = await drops_store.read(connection, drop_id)
+    if drop is None:
+        raise NoSuchDrop(f"there is no drop {drop_id!r}", drop_id=drop_id)
+    told, forged = read_client_log(client_log, drop, receipt_keyring)
+    snapshot = await _snapshot(stores.redis, partitions, drop)
+    if not all(snapshot.hashes):
+        raise NotReady(f"the store has no state of drop {drop_id!r}: its claims cannot be compared")
+    waiting = [fact for p in range(partitions) for fact in await _waiting(stores.redis, p, drop)]
+    recorded = await _recorded(stores, drop)
+    serials = {partition: int(fields[b"serial"]) for partition, fields in enumerate(snapshot.hashes)}
+    history = _history(drop, snapshot, told, waiting, recorded, serials)
+    figures = sum_up(drop, from_ms(int(time.time() * 1000)), snapshot.hashes, len(waiting))
+    return _report(history, figures, forged, is_moving=not snapshot.is_still)
+
+
+def _history(
+    drop: Drop,
+    snapshot: _Snapshot,
+    told: list[Fact],
+    waiting: list[Fact],
+    recorded: list[Fact],
+    serials: dict[int, int],
+) -> History:
+    counters = None
+    if snapshot.is_still:
+        counters = {
+            item: sum(int(fields[b"taken:%d" % item]) for fields in snapshot.hashes)
+            for item in range(1, len(drop.spec.items) + 1)
+        }
+    else:
+        # Claims that came after the first look are left out on every side.
+        recorded = [fact for fact in recorded if fact.claim_id.serial <= serials[fact.claim_id.partition]]
+    return History(
+        limit=drop.spec.limit_per_member,
+        opens_ms=to_ms(drop.spec.opens_at),
+        closes_ms=to_ms(drop.spec.closes_at),
+        waves=[
+            (to_ms(wave.at), drop.item_index(item) or 0, quantity)
+            for wave in drop.spec.releases()
+            for item, quantity in wave.stock.items()
+        ],
+        told=told,
+        stored=[fact for fact in snapshot.facts if fact.claim_id.serial <= serials[fact.claim_id.partition]]
+        if not snapshot.is_still
+        else snapshot.facts,
+        waiting=waiting,
+        recorded=recorded,
+        counters=counters,
+        serials=serials,
+    )
+
+
+def _report(history: History, figures: LiveFigures, forged: list[str], *, is_moving: bool) -> AuditReport:
+    details = forged + promises.broken(history)
+    items: list[dict[str, object]] = [
+        {"id": item.id, "stock": item.stock, "released": item.released, "taken": item.taken, "left": item.left}
+        for item in figures.items
+    ]
+    return AuditReport(
+        drop_id=figures.drop_id,
+        accepted=len(history.stored),
+        told=len({fact.claim_id for fact in history.told}),
+        in_ledger=len(history.recorded),
+        released=sum(fact.is_released for fact in history.recorded),
+        waiting=sum(not fact.is_released for fact in history.waiting),
+        oversold=len(promises.oversold(history)),
+        over_limit=len(promises.over_limit(history)),
+        lost=len(promises.lost(history)),
+        duplicate_serials=len(promises.duplicate_serials(history)),
+        differences=len(details),
+        is_moving=is_moving,
+        items=items,
+        details=details,
+    )
+
+
+async def _snapshot(redis: "Redis", partitions: int, drop: Drop) -> _Snapshot:
+    for _ in range(_SNAPSHOTS_MAX):
+        before = [await redis.hgetall(keys.drop(partition, drop.id)) for partition in range(partitions)]
+        facts = [fact for partition in range(partitions) for fact in await _stored(redis, partition, drop)]
+        after = [await redis.hgetall(keys.drop(partition, drop.id)) for partition in range(partitions)]
+        if before == after:
+            return _Snapshot(before, facts, is_still=True)
+    return _Snapshot(before, facts, is_still=False)
+
+
+async def _stored(redis: "Redis", partition: int, drop: Drop) -> list[Fact]:
+    found: dict[bytes, bytes] = {}
+    async for subject, value in redis.hscan_iter(keys.claims(partition, drop.id), count=1_000):
+        found[subject] = value
+    return [
+        Fact(
+            ClaimId(drop.id, partition, claim.serial),
+            subject.decode(),
+            claim.nonce,
+            claim.item,
+            claim.quantity,
+            claim.at_ms,
+            claim.released,
+        )
+        for subject, value in found.items()
+        for claim in unpack_stored(value)
+    ]
+
+
+async def _waiting(redis: "Redis", partition: int, drop: Drop) -> list[Fact]:
+    facts: list[Fact] = []
+    for _, fields in await redis.xrange(keys.outbox(partition)):
+        try:
+            entry = decode(fields)
+        except EntryUnreadable:
+            continue  # the worker puts it into the dead letters; its claims then show as lost
+        if entry.drop_id != drop.id:
+            continue
+        if isinstance(entry, ClaimsEntry):
+            facts += [
+                _fact(ClaimId(drop.id, partition, serial), request, entry.at_ms)
+                for serial, request in enumerate(entry.claims, start=entry.first_serial)
+            ]
+        elif isinstance(entry, ReleaseEntry):
+            claim_id = ClaimId(drop.id, partition, entry.serial)
+            facts.append(Fact(claim_id, entry.subject, b"", entry.item, entry.quantity, entry.at_ms, is_released=True))
+    return facts
+
+
+async def _recorded(stores: Stores, drop: Drop) -> list[Fact]:
+    async with stores.ledger.connect() as connection:
+        return [
+            Fact(
+                row.claim_id,
+                row.subject,
+                row.nonce,
+                row.item,
+                row.quantity,
+                to_ms(row.claimed_at),
+                row.released_at is not None,
+            )
+            async for row in recorded_claims.of_drop(connection, drop.id)
+        ]
+
+
+async def _unacknowledged(redis: "Redis", stream: str) -> int:
+    try:
+        groups: list[dict[str, Any]] = await redis.xinfo_groups(stream)
+    except ResponseError:
+        return 0  # there is no stream: nothing was ever decided here
+    for group in groups:
+        if group["name"] == GROUP.encode():
+            return int(group["pending"]) + int(group["lag"] or 0)
+    return int(await redis.xlen(stream))
+
+
+def read_client_log(path: Path | None, drop: Drop, keyring: Keyring) -> tuple[list[Fact], list[str]]:
+    """What clients were told, from a log of JSON lines with a receipt each; and what is wrong with the log's lines.
+
+    The receipt is what counts: a line whose own words differ from its receipt is a difference.
+    """
+    if path is None:
+        return [], []
+    facts: list[Fact] = []
+    faults: list[str] = []
+    for number, line in _lines(path):
+        if line.get("drop_id") != drop.id:
+            continue
+        try:
+            body = receipt.verify(keyring, str(line.get("receipt", "")))
+        except receipt.ReceiptInvalid as error:
+            faults.append(f"client log line {number}: {error.detail}")
+            continue
+        facts.append(_fact(body.claim_id, body.request, body.at_ms))
+        said = (line.get("claim_id"), line.get("serial"), line.get("quantity"), line.get("item"))
+        item = drop.spec.items[body.request.item - 1].id
+        if said != (str(body.claim_id), body.claim_id.serial, body.request.quantity, item):
+            faults.append(f"client log line {number}: the answer said {said}, its receipt says {body.claim_id}")
+    return facts, faults
+
+
+def _lines(path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
+    try:
+        with path.open(encoding="utf-8") as file:
+            for number, text in enumerate(file, start=1):
+                line = json.loads(text)
+                if not isinstance(line, Mapping):
+                    raise ValueError("not an object")
+                yield number, line
+    except OSError as error:
+        raise ClientLogInvalid(f"{path}: {error}") from None
+    except ValueError as error:
+        raise ClientLogInvalid(f"{path}: a line is not a JSON object ({error})") from None
+
+
+def _fact(claim_id: ClaimId, request: ClaimRequest, at_ms: int) -> Fact:
+    return Fact(
+        ClaimId(DropId(claim_id.drop_id), claim_id.partition, claim_id.serial),
+        request.subject,
+        request.nonce,
+        request.item,
+        request.quantity,
+        at_ms,
+    )
