@@ -18,7 +18,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Give benefits to members: exact, durable, fast. Begin with `flashclaim dev`, then see `flashclaim rush --help`.",
 )
-for _command in ("dev", "serve", "token", "drop", "claim", "audit"):
+for _command in ("dev", "serve", "token", "drop", "claim", "rush", "audit"):
     import_module(f"cli.{_command}").register(app)
 
 

@@ -1,0 +1,38 @@
+# `make demo` and `make test` set up what they need in .venv; the second time is quick.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test lint bench clean
+
+help: ## show this help
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+
+setup: $(STAMP) ## make .venv with everything in it
+
+$(STAMP): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "flashclaim needs Python 3.11 or newer; try: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	@echo "installing the parts (about half a minute, once)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $(STAMP)
+
+demo: $(STAMP) ## the lychee rush on real servers; DEMO_MEMBERS=2000 for a short one
+	@$(BIN)/python -m loadtests.demo
+
+test: $(STAMP) ## all tests, on a real Valkey and a real PostgreSQL
+	@$(BIN)/python -m pytest -n 2
+
+lint: $(STAMP) ## style and types
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check --quiet . || { echo "run: $(BIN)/ruff format ."; exit 1; }
+	@$(BIN)/mypy
+
+bench: $(STAMP) ## how fast one worker writes claims into the ledger
+	@$(BIN)/python -m loadtests.bench.ingest
+
+clean: ## remove .venv, caches and local data
+	rm -rf $(VENV) .flashclaim .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist *.egg-info

@@ -1,0 +1,1 @@
+"""Scenarios: one flow each, as people live it."""
