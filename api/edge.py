@@ -34,7 +34,7 @@ _log = structlog.get_logger("access")
 
 
 class _BodyTooLarge(Exception):
-    pass
+    """More body than the bound came in."""
 
 
 class Edge:

@@ -1,7 +1,7 @@
 """The command line: `flashclaim COMMAND`.
 
-Data goes to standard output, messages to standard error. Exit codes by class: 0 done, 1 a promise is broken or the state
-says no, 2 wrong use or wrong input, 3 something needed is away for now, 130 interrupted.
+Data goes to standard output, messages to standard error. Exit codes by class: 0 done, 1 a promise is broken or
+the state says no, 2 wrong use or wrong input, 3 something needed is away for now, 130 interrupted.
 """
 
 import sys
@@ -16,7 +16,7 @@ app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
-    help="Give benefits to members: exact, durable, fast. Begin with `flashclaim dev`, then see `flashclaim rush --help`.",
+    help="Give benefits to members: exact, durable, fast. Begin with `flashclaim dev`; then `flashclaim rush --help`.",
 )
 for _command in ("dev", "serve", "token", "drop", "claim", "rush", "audit"):
     import_module(f"cli.{_command}").register(app)

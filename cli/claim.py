@@ -53,5 +53,3 @@ def register(app: typer.Typer) -> None:
 
 def _wish(item: str | None, quantity: int | None) -> dict[str, object]:
     return {name: value for name, value in (("item", item), ("quantity", quantity)) if value is not None}
-
-

@@ -6,7 +6,17 @@ from typing import Annotated
 import typer
 
 from cli.client import Client
-from cli.options import DEFAULT_DATA_DIR, AsJson, DataDir, DropArgument, Url, found_data_dir, print_json, print_table, say
+from cli.options import (
+    DEFAULT_DATA_DIR,
+    AsJson,
+    DataDir,
+    DropArgument,
+    Url,
+    found_data_dir,
+    print_json,
+    print_table,
+    say,
+)
 
 
 def register(app: typer.Typer) -> None:

@@ -1,7 +1,7 @@
 """`make demo`: the lychee rush on real servers, from nothing to a table in which every figure was counted.
 
-Starts `flashclaim dev` in `.flashclaim/demo`, creates and launches examples/lychee-2025.yaml at demo speed through the API,
-lets members rush it with locust, audits, prints. Exits 1 when a promise is broken. DEMO_MEMBERS makes it shorter.
+Starts `flashclaim dev` in `.flashclaim/demo`, creates and launches examples/lychee-2025.yaml at demo speed through the
+API, lets members rush it with locust, audits, prints. Exits 1 when a promise is broken. DEMO_MEMBERS makes it shorter.
 """
 
 import json
@@ -27,7 +27,7 @@ from loadtests.runner import run_rush
 ROOT = Path(__file__).parents[1]
 DATA_DIR = Path(".flashclaim") / "demo"
 MEMBERS, USERS = 20_000, 1_000
-OPENS_IN_S, SPEED = 8.0, 720.0  # the 12 hours of the drop pass in a minute, the second wave comes after 25 s
+OPENS_IN_S, SPEED = 8.0, 400.0  # the 12 hours of the drop pass in 108 s, the second wave comes after 45 s
 READY_S_MAX = 90.0
 
 
@@ -80,7 +80,9 @@ def _demo(instance: "subprocess.Popen[bytes]", port: int, members: int, started_
     is_kept = not report["differences"] and not rush["broken"] and report["in_ledger"] == report["accepted"]
     if rush["people"] < members:
         _say(f"only {rush['people']} of {members} members were done in time")
-    _say(f"{time.monotonic() - started_s:.0f} s in all; {out_dir}/report.html shows the rush, claims.jsonl what was told")
+    _say(
+        f"{time.monotonic() - started_s:.0f} s in all; {out_dir}/report.html shows the rush, claims.jsonl what was told"
+    )
     return 0 if is_kept and report["accepted"] else 1
 
 

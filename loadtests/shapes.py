@@ -11,14 +11,12 @@ TAIL_SHARE = 0.7
 
 
 class RushShape(LoadTestShape):
-    """Half of the users in the calm, all of them in the spike, fewer in the tail.
-
-    Users who leave finish what they began (locust's `--stop-timeout`). It ends when everybody has come, or at the limit.
-    """
+    """Half of the users in the calm, all of them in the spike, fewer in the tail."""
 
     def tick(self) -> tuple[int, float] | None:
         """Users wanted now, and how many a second may come."""
-        run_s, settings = self.get_run_time(), config.from_environment()
+        run_s = self.get_run_time()  # type: ignore[no-untyped-call]
+        settings = config.from_environment()
         if run_s > settings.time_max_s or rush.rush.is_over:
             return None
         if run_s < CALM_S:

@@ -115,7 +115,7 @@ class Batcher:
             now_ms = decided.now_ms
         except Unavailable as error:
             answers, now_ms = [error] * len(batch), 0
-        except Exception:
+        except Exception:  # noqa: BLE001 (whatever broke, every waiter gets an answer)
             _log.exception("batch failed", claims=len(batch))
             unknown = OutcomeUnknown("something broke on the way: send the same ticket again to learn the outcome")
             answers, now_ms = [unknown] * len(batch), 0
@@ -126,6 +126,6 @@ class Batcher:
         for (_, waiter), answer in zip(batch, answers, strict=True):
             try:
                 waiter(answer, now_ms)
-            except Exception:
+            except Exception:  # noqa: BLE001
                 # One reply to a broken connection must not keep the others of its batch from theirs.
                 _log.exception("waiter failed")

@@ -2,7 +2,7 @@
 
 An entry is a stream entry with named fields. `kind` says which of the three it is:
 
-    claim    drop, epoch, at, serial, claims     a batch: serials follow each other from `serial`; requests as in wire.py
+    claim    drop, epoch, at, serial, claims    a batch; serials follow from `serial` on; packed as in wire.py
     release  drop, epoch, at, serial, item, quantity, subject, reason   `reason` is JSON: actor, reason
     control  drop, at, revision, control         `control` is JSON, see `control_text`
 """

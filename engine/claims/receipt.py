@@ -1,6 +1,7 @@
 """Sign and verify a receipt: the proof of a claim that the member keeps.
 
-    version (1 byte) | key id (1) | drop: length (1), text | partition (2) | serial (4) | time, ms (6) | request (wire.py) | MAC (16)
+    version (1 byte) | key id (1) | drop: length (1), text | partition (2) | serial (4) | time, ms (6)
+    | request (wire.py) | MAC (16)
 
 in URL-safe base64. It holds all that is needed to write the claim down again if every store were lost.
 """

@@ -50,7 +50,7 @@ class RedisStore:
         Raises `StoreUnavailable` when the script certainly did not run, `OutcomeUnknown` when it may have.
         """
         try:
-            connection = await self._pool.get_connection()
+            connection = await self._pool.get_connection()  # type: ignore[no-untyped-call]
         except (RedisError, OSError) as error:
             raise StoreUnavailable("the store cannot be reached: try again") from error
         try:

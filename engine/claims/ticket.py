@@ -2,8 +2,8 @@
 
     version (1 byte) | key id (1) | drop: length (1), text | window | request (both in wire.py) | MAC (16)
 
-in URL-safe base64 without padding. The MAC covers all bytes before it. Opening is one MAC in constant time: no database,
-no JSON. Whether the ticket has expired is not judged here but by the store's clock, because an expired ticket
+in URL-safe base64 without padding. The MAC covers all bytes before it. Opening is one MAC in constant time: no
+database, no JSON. Whether the ticket has expired is not judged here but by the store's clock, because an expired ticket
 may still ask what became of it.
 """
 

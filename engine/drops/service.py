@@ -1,6 +1,7 @@
 """What an operator does to a drop, in order: the ledger locks and checks, the store applies, the ledger records.
 
-The store's outbox tells of each act as well, so an act whose recording was cut off is recorded by the worker all the same.
+The store's outbox tells of each act as well, so an act whose recording was cut off is recorded by the worker
+all the same.
 """
 
 import asyncio

@@ -20,6 +20,7 @@ from engine.errors import Invalid, Misconfigured
 Identifier = Annotated[str, AfterValidator(lambda text: ids.name(text, "id"))]
 Texts = Annotated[dict[Literal["zh", "en"], Annotated[str, Field(min_length=1, max_length=200)]], Field(min_length=1)]
 Stock = Annotated[int, Field(ge=0, le=STOCK_MAX, strict=True)]
+Eligibility = dict[Literal["town", "sector"], "Condition"]
 _AMENDABLE = ("title", "opens_at", "closes_at", "limit_per_member", "eligibility")
 
 
@@ -69,7 +70,7 @@ class DropSpec(_Part):
     limit_per_member: Annotated[int, Field(ge=1, le=LIMIT_PER_MEMBER_MAX, strict=True)] = 1
     items: Annotated[tuple[Item, ...], Field(min_length=1, max_length=ITEMS_MAX)]
     waves: Annotated[tuple[Wave, ...], Field(max_length=WAVES_MAX)] = ()
-    eligibility: dict[Literal["town", "sector"], Condition] = {}
+    eligibility: Eligibility = {}
 
     @model_validator(mode="after")
     def _is_legal(self) -> Self:
@@ -224,7 +225,8 @@ def _shown(value: object) -> str:
 
 
 def _fields_at(place: tuple[str | int, ...]) -> list[str]:
-    part: type[BaseModel] = {"items": Item, "waves": Wave, "eligibility": Condition}.get(str(place[0]), DropSpec)
+    parts: dict[str, type[BaseModel]] = {"items": Item, "waves": Wave, "eligibility": Condition}
+    part = parts.get(str(place[0]), DropSpec)
     return [field.alias or name for name, field in (part if len(place) > 1 else DropSpec).model_fields.items()]
 
 

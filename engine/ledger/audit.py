@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 from redis.asyncio import Redis
 from redis.exceptions import ResponseError
@@ -160,12 +160,16 @@ def _report(history: History, figures: LiveFigures, forged: list[str], *, is_mov
 
 async def _snapshot(redis: "Redis", partitions: int, drop: Drop) -> _Snapshot:
     for _ in range(_SNAPSHOTS_MAX):
-        before = [await redis.hgetall(keys.drop(partition, drop.id)) for partition in range(partitions)]
+        before = await _hashes(redis, partitions, drop)
         facts = [fact for partition in range(partitions) for fact in await _stored(redis, partition, drop)]
-        after = [await redis.hgetall(keys.drop(partition, drop.id)) for partition in range(partitions)]
-        if before == after:
+        if before == await _hashes(redis, partitions, drop):
             return _Snapshot(before, facts, is_still=True)
     return _Snapshot(before, facts, is_still=False)
+
+
+async def _hashes(redis: "Redis", partitions: int, drop: Drop) -> list[dict[bytes, bytes]]:
+    # The client is opened without decoding, so names and values are bytes; its types cannot say so.
+    return [cast(dict[bytes, bytes], await redis.hgetall(keys.drop(p, drop.id))) for p in range(partitions)]
 
 
 async def _stored(redis: "Redis", partition: int, drop: Drop) -> list[Fact]:
@@ -189,7 +193,8 @@ async def _stored(redis: "Redis", partition: int, drop: Drop) -> list[Fact]:
 
 async def _waiting(redis: "Redis", partition: int, drop: Drop) -> list[Fact]:
     facts: list[Fact] = []
-    for _, fields in await redis.xrange(keys.outbox(partition)):
+    entries = cast(list[tuple[bytes, dict[bytes, bytes]]], await redis.xrange(keys.outbox(partition)))
+    for _, fields in entries:
         try:
             entry = decode(fields)
         except EntryUnreadable:

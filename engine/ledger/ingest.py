@@ -60,12 +60,12 @@ async def ingest(connection: AsyncConnection, partition: int, stream: str, entri
         else:
             others.append((entry, decoded))
     await connection.execute(text("set local lock_timeout = '10s'"))  # also opens the transaction
-    for entry, error in await _insert_claims(connection, partition, batches):
-        faults[entry[0]] = (entry, error)
+    for entry, fault in await _insert_claims(connection, partition, batches):
+        faults[entry[0]] = (entry, fault)
     for entry, other in others:
-        error = await _apply(connection, partition, other)
-        if error is not None:
-            faults[entry[0]] = (entry, error)
+        refused = await _apply(connection, partition, other)
+        if refused is not None:
+            faults[entry[0]] = (entry, refused)
     await _bury(connection, stream, list(faults.values()))
     return len(faults)
 

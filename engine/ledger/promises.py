@@ -88,8 +88,7 @@ def lost(history: History) -> list[str]:
     found = [f"{fact.claim_id}: a client was told, the ledger has nothing" for fact in _missing(history.told, safe)]
     told = {fact.claim_id for fact in history.told}
     found += [
-        f"{fact.claim_id}: the store has it, the ledger has nothing"
-        for fact in _missing(history.stored, safe | told)
+        f"{fact.claim_id}: the store has it, the ledger has nothing" for fact in _missing(history.stored, safe | told)
     ]
     return found
 

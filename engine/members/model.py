@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
-from engine.drops.spec import Condition
+from engine.drops.spec import Eligibility
 from engine.errors import Refused
 
 Role = Literal["member", "operator"]
@@ -37,7 +37,7 @@ class Session:
     attributes: Mapping[str, str] = field(default_factory=dict)
 
 
-def check(eligibility: Mapping[str, Condition], attributes: Mapping[str, str]) -> None:
+def check(eligibility: Eligibility, attributes: Mapping[str, str]) -> None:
     """Raise `NotEligible` unless the attributes meet every condition of a drop."""
     for name, condition in eligibility.items():
         value = attributes.get(name)

@@ -8,6 +8,7 @@ from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from engine.bounds import STORE_TIMEOUT_S
@@ -48,7 +49,7 @@ def open_ledger(url: str) -> AsyncEngine:
     """An SQLAlchemy engine on asyncpg for a PostgreSQL URL, whichever driver the URL names."""
     try:
         parsed = make_url(url)
-    except Exception as error:
+    except ArgumentError as error:
         raise Misconfigured(f"postgres_url: {error}") from None
     return create_async_engine(
         parsed.set(drivername="postgresql+asyncpg"),

@@ -1,7 +1,7 @@
 """Everything on one machine: Valkey, PostgreSQL, API and worker, started, watched, restarted, stopped in order.
 
-The data directory holds all of it. `dev.json` there tells other commands how to reach the parts; it is written anew when
-a part was restarted under another process id.
+The data directory holds all of it. `dev.json` there tells other commands how to reach the parts; it is written anew
+when a part was restarted under another process id.
 """
 
 import asyncio
@@ -192,7 +192,7 @@ class Instance:
             "pids": pids,
         }
         new = self._dir / f"{DEV_FILE}.new"
-        with open(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:
+        with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:
             json.dump(told, file, indent=2)
         new.replace(self._dir / DEV_FILE)
         self._written = pids

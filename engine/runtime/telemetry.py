@@ -1,7 +1,7 @@
 """Logs: structured, to standard error, without secrets.
 
-Nothing in flashclaim logs a ticket, a receipt or a session token; the processor below is the second line, should one ever
-reach a log by way of an exception.
+Nothing in flashclaim logs a ticket, a receipt or a session token; the processor below is the second line, should one
+ever reach a log by way of an exception.
 """
 
 import logging

@@ -1,4 +1,4 @@
-"""The rush: session, drop page, ticket before the opening, wait, press, press again, retry on 503, check the receipt."""
+"""The rush as people live it: drop page, ticket before the opening, wait, press, press again, check the receipt."""
 
 import os
 import random
@@ -126,7 +126,7 @@ class Member(FastHttpUser):
                     return str(answer.json()["ticket"])
                 if answer.status_code not in (0, 429, 503):
                     answer.success()  # a refusal is an answer: the drop is closed, or not for this member
-                    rush.tally.errors[f"ticket {answer.status_code}"] += 1
+                    rush.tally.answers[str(answer.json()["code"])] += 1
                     return None
             gevent.sleep(random.uniform(0.5, 1.5))
         return None
@@ -190,5 +190,3 @@ def _report() -> None:
 def _end(environment: Environment, **_: object) -> None:
     rush.tally.close()
     environment.process_exit_code = 1 if rush.tally.broken else 0
-
-

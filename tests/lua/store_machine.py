@@ -2,7 +2,7 @@
 
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
@@ -192,7 +192,7 @@ class StoreMachine(RuleBasedStateMachine):
             return
         assert int(fields[b"serial"]) == self.state.serial
         assert {item: int(fields[b"taken:%d" % item]) for item in (1, 2)} == self.state.taken
-        claims = self.redis.hgetall(keys.claims(0, DROP_ID))
+        claims = cast(dict[bytes, bytes], self.redis.hgetall(keys.claims(0, DROP_ID)))
         assert {subject.decode(): unpack_stored(value) for subject, value in claims.items()} == self.state.claims
 
     @invariant()
@@ -213,7 +213,8 @@ class StoreMachine(RuleBasedStateMachine):
         claims: dict[int, ClaimRequest] = {}
         released: set[int] = set()
         drop: Drop | None = None
-        for _, fields in self.redis.xrange(keys.outbox(0)):
+        entries = cast(list[tuple[bytes, dict[bytes, bytes]]], self.redis.xrange(keys.outbox(0)))
+        for _, fields in entries:
             match decode(fields):
                 case ClaimsEntry(first_serial=first, claims=batch):
                     claims |= dict(enumerate(batch, start=first))
