@@ -46,6 +46,11 @@ def member_id(text: str) -> MemberId:
     return MemberId(text)
 
 
+def is_name(text: str) -> bool:
+    """Whether a text can be a drop's, an item's or an organisation's id."""
+    return _NAME.fullmatch(text) is not None
+
+
 class ClaimId(NamedTuple):
     """Which claim: the drop, the partition that decided it, and its serial number there."""
 

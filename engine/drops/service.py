@@ -17,6 +17,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 import lua
+from engine import ids
 from engine.claims import keys
 from engine.claims.model import NotReady, StoreUnavailable
 from engine.claims.outbox import control_text
@@ -82,6 +83,7 @@ class Drops:
 
     async def read(self, drop_id: str) -> Drop:
         """The drop as the ledger has it now; raises `NoSuchDrop`."""
+        _check_id(drop_id)
         try:
             async with self._ledger.connect() as connection:
                 drop = await store.read(connection, drop_id)
@@ -89,7 +91,7 @@ class Drops:
             raise NotReady("the ledger cannot be read: try again", retry_after_s=2) from error
         if drop is None:
             self._cache.pop(drop_id, None)
-            raise NoSuchDrop(f"there is no drop {drop_id!r}", drop_id=drop_id)
+            raise _no_such(drop_id)
         if len(self._cache) >= CACHED_DROPS_MAX:
             self._cache.clear()
         self._cache[drop_id] = (time.monotonic(), drop)
@@ -148,10 +150,11 @@ class Drops:
         change: Mapping[str, Any] | None = None,
         expected_revision: int | None = None,
     ) -> Drop:
+        _check_id(drop_id)
         async with self._ledger.begin() as connection:
             drop = await store.read(connection, drop_id, for_update=True)
             if drop is None and verb is not Verb.CREATE:
-                raise NoSuchDrop(f"there is no drop {drop_id!r}", drop_id=drop_id)
+                raise _no_such(drop_id)
             if drop is not None and expected_revision not in (None, drop.revision):
                 raise StaleRevision(
                     f"drop {drop_id!r} is at revision {drop.revision}, not {expected_revision}: read it again",
@@ -189,3 +192,13 @@ class Drops:
         except (RedisError, OSError) as error:
             raise StoreUnavailable("the store cannot be reached: try again") from error
         return datetime.fromtimestamp(seconds + microseconds // 1000 / 1000, UTC)
+
+
+def _check_id(drop_id: str) -> None:
+    """Ask the ledger only for what can be there: PostgreSQL refuses some texts, such as one with a zero byte."""
+    if not ids.is_name(drop_id):
+        raise _no_such(drop_id)
+
+
+def _no_such(drop_id: str) -> NoSuchDrop:
+    return NoSuchDrop(f"there is no drop {drop_id[:80]!r}", drop_id=drop_id[:80])
