@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from dataclasses import asdict
 from typing import Annotated, Any, ClassVar
 
-from fastapi import APIRouter, Header, Query, Request
+from fastapi import APIRouter, Depends, Header, Query, Request
 from fastapi.responses import Response
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 
@@ -25,6 +25,14 @@ _ACT = declared(
     "no-such-drop", "wrong-status", "stale-revision", "session-invalid", "operators-only", "store-unavailable",
     "not-ready",
 )  # fmt: skip
+
+
+async def existing(drop_id: str, use: ServicesDep) -> Drop:
+    """The drop of a path, looked up before an event stream begins: a stream cannot answer 404 any more."""
+    return await use.drops.get(drop_id)
+
+
+ExistingDrop = Annotated[Drop, Depends(existing)]
 
 
 class RevisionRequired(Invalid):
@@ -137,13 +145,12 @@ async def report(drop_id: str, use: ServicesDep, _: OperatorDep) -> dict[str, An
 
 
 @router.get("/{drop_id}/live", response_class=EventSourceResponse, responses=_READ)
-async def live(drop_id: str, request: Request, use: ServicesDep) -> AsyncIterator[ServerSentEvent]:
+async def live(drop: ExistingDrop, request: Request, use: ServicesDep) -> AsyncIterator[ServerSentEvent]:
     """Live figures as server-sent events, one a second: stock, released, taken, left for each item."""
-    await use.drops.get(drop_id)
     feed: LiveFeed = request.app.state.live
     while True:
         try:
-            yield ServerSentEvent(event="figures", data=asdict(await feed.figures(use, drop_id)))
+            yield ServerSentEvent(event="figures", data=asdict(await feed.figures(use, drop.id)))
         except Unavailable as error:
             yield ServerSentEvent(event="unavailable", data={"code": error.code, "detail": error.detail})
         await asyncio.sleep(LIVE_EVERY_S)

@@ -3,7 +3,7 @@
 import asyncio
 import json
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, cast
@@ -15,7 +15,7 @@ from engine.claims import history as recorded_claims
 from engine.claims import keys, receipt
 from engine.claims.keyring import Keyring
 from engine.claims.model import NotReady
-from engine.claims.outbox import GROUP, ClaimsEntry, EntryUnreadable, ReleaseEntry, decode
+from engine.claims.outbox import GROUP, ClaimsEntry, EntryUnreadable, ReleaseEntry, decode, entry_order
 from engine.claims.wire import ClaimRequest, unpack_stored
 from engine.drops import store as drops_store
 from engine.drops.figures import LiveFigures, sum_up
@@ -28,6 +28,7 @@ from engine.runtime.connections import Stores
 
 _SNAPSHOTS_MAX = 10  # tries to read the store while it stands still
 _POLL_S = 0.05
+_PENDING_MAX = 100_000  # entries that workers have read and not committed: in practice a few hundred
 
 
 class ClientLogInvalid(Invalid):
@@ -192,9 +193,13 @@ async def _stored(redis: "Redis", partition: int, drop: Drop) -> list[Fact]:
 
 
 async def _waiting(redis: "Redis", partition: int, drop: Drop) -> list[Fact]:
+    """Claims and releases in the outbox that the ledger has not acknowledged; acknowledged ones must be in the ledger."""
     facts: list[Fact] = []
+    is_waiting = await _unacknowledged_by(redis, keys.outbox(partition))
     entries = cast(list[tuple[bytes, dict[bytes, bytes]]], await redis.xrange(keys.outbox(partition)))
-    for _, fields in entries:
+    for entry_id, fields in entries:
+        if not is_waiting(entry_id):
+            continue
         try:
             entry = decode(fields)
         except EntryUnreadable:
@@ -226,6 +231,20 @@ async def _recorded(stores: Stores, drop: Drop) -> list[Fact]:
             )
             async for row in recorded_claims.of_drop(connection, drop.id)
         ]
+
+
+async def _unacknowledged_by(redis: "Redis", stream: str) -> Callable[[bytes], bool]:
+    """Which entries the ledger's group has not acknowledged: read but pending, or never read."""
+    try:
+        groups: list[dict[str, Any]] = await redis.xinfo_groups(stream)
+    except ResponseError:
+        groups = []
+    delivered = next((group["last-delivered-id"] for group in groups if group["name"] == GROUP.encode()), None)
+    if delivered is None:
+        return lambda _: True
+    pending = await redis.xpending_range(stream, GROUP, "-", "+", _PENDING_MAX)
+    unfinished = {found["message_id"] for found in pending}
+    return lambda entry_id: entry_id in unfinished or entry_order(entry_id) > entry_order(delivered)
 
 
 async def _unacknowledged(redis: "Redis", stream: str) -> int:

@@ -17,11 +17,11 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from engine.bounds import INGEST_ENTRIES_MAX, TAKE_OVER_IDLE_MS
 from engine.claims import keys
-from engine.claims.outbox import GROUP
+from engine.claims.outbox import GROUP, entry_order
 from engine.ledger.ingest import StreamEntry, ingest, prepare
 from engine.runtime.connections import Stores
 
-BLOCK_MS = 1_000
+BLOCK_MS = 250
 BACK_OFF_S_MAX = 5.0
 HOUSEKEEPING_S = 2.0  # between two looks for the pending entries of the dead, and between two trims
 
@@ -80,7 +80,7 @@ class Persister:
         await connection.commit()
         await outbox.acknowledge([entry_id for entry_id, _ in entries])
         READ_SECONDS.observe(time.monotonic() - started_s)
-        LAG_SECONDS.labels(label).set(max(0.0, time.time() - entry_ms(entries[0][0]) / 1000))
+        LAG_SECONDS.labels(label).set(max(0.0, time.time() - entry_order(entries[0][0])[0] / 1000))
         ENTRIES.labels(label).inc(len(entries))
         if buried:
             DEAD_LETTERS.labels(label).inc(buried)
@@ -107,7 +107,7 @@ class Outbox:
                 raise
 
     async def read(self) -> list[StreamEntry]:
-        """The next entries in order, at most 64; none when nothing came within a second."""
+        """The next entries in order, at most 64; none when nothing came for a while."""
         if time.monotonic() - self._tended_s > HOUSEKEEPING_S:
             self._tended_s = time.monotonic()
             await self.trim()
@@ -132,7 +132,7 @@ class Outbox:
         for group in await self._redis.xinfo_groups(self.stream):
             pending = await self._redis.xpending(self.stream, group["name"])
             needed = pending["min"] or group["last-delivered-id"]
-            if oldest_needed is None or _order(needed) < _order(oldest_needed):
+            if oldest_needed is None or entry_order(needed) < entry_order(oldest_needed):
                 oldest_needed = needed
         if oldest_needed is not None:
             await self._redis.xtrim(self.stream, minid=oldest_needed.decode(), approximate=False)
@@ -143,16 +143,6 @@ class Outbox:
             self.stream, GROUP, self._consumer, TAKE_OVER_IDLE_MS, count=INGEST_ENTRIES_MAX
         )
         return [(entry_id, fields) for entry_id, fields in entries if fields is not None]
-
-
-def entry_ms(entry_id: bytes) -> int:
-    """When the store wrote an entry, in ms since 1970."""
-    return int(entry_id.partition(b"-")[0])
-
-
-def _order(entry_id: bytes) -> tuple[int, int]:
-    ms, _, sequence = entry_id.partition(b"-")
-    return int(ms), int(sequence)
 
 
 def _entries(answer: object) -> list[StreamEntry]:

@@ -1,0 +1,153 @@
+"""The promise: what the outbox holds reaches the ledger once, in whatever order workers die; nothing is dropped."""
+
+import asyncio
+from collections.abc import Mapping
+
+import pytest
+from redis.asyncio import Redis
+from sqlalchemy import func, select, update
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from engine.bounds import TAKE_OVER_IDLE_MS
+from engine.claims import keys
+from engine.claims.outbox import GROUP
+from engine.claims.wire import ClaimRequest, pack_request
+from engine.ledger.persist import Outbox
+from engine.ledger.schema import claims, dead_letters
+from engine.runtime.connections import Stores
+from tests.factories.ledger import record_all
+
+STREAM = keys.outbox(0)
+
+
+def entry(first: int, count: int, member: str = "m", **more: str) -> Mapping[str, str | bytes]:
+    packed = b"".join(
+        pack_request(ClaimRequest(serial.to_bytes(8, "big"), 1, 1, f"{member}-{serial}", f"{member}-{serial}"))
+        for serial in range(first, first + count)
+    )
+    fields = {"kind": "claim", "drop": "trial", "epoch": "1", "at": "1750000000000", "serial": str(first)}
+    return {**fields, "claims": packed, **more}
+
+
+async def add(redis: "Redis", fields: Mapping[str, str | bytes]) -> bytes:
+    entry_id: bytes = await redis.xadd(STREAM, fields)  # type: ignore[arg-type, assignment]
+    return entry_id
+
+
+async def rows(ledger: AsyncEngine) -> int:
+    async with ledger.connect() as connection:
+        return await connection.scalar(select(func.count()).select_from(claims)) or 0
+
+
+async def buried(ledger: AsyncEngine) -> list[tuple[str, str]]:
+    async with ledger.connect() as connection:
+        found = await connection.execute(select(dead_letters.c.entry_id, dead_letters.c.error))
+        return [(row.entry_id, row.error) for row in found]
+
+
+async def test_entries_become_rows_and_are_acknowledged(stores: Stores) -> None:
+    for first in (1, 513, 1025):
+        await add(stores.redis, entry(first, 512))
+    await record_all(stores)
+    assert await rows(stores.ledger) == 1536
+    assert (await stores.redis.xpending(STREAM, GROUP))["pending"] == 0
+    assert await buried(stores.ledger) == []
+
+
+async def test_a_replayed_entry_changes_nothing(stores: Stores) -> None:
+    for _ in range(3):
+        await add(stores.redis, entry(1, 10))
+    await record_all(stores)
+    await add(stores.redis, entry(1, 10))
+    await record_all(stores)
+    assert await rows(stores.ledger) == 10
+    assert await buried(stores.ledger) == []
+
+
+async def test_two_decisions_under_one_serial_are_never_written_over(stores: Stores) -> None:
+    await add(stores.redis, entry(1, 10))
+    await record_all(stores)
+    other = await add(stores.redis, entry(5, 10, member="other"))
+    await record_all(stores)
+    assert await rows(stores.ledger) == 14
+    ((entry_id, error),) = await buried(stores.ledger)
+    assert entry_id == other.decode()
+    assert "[5, 6, 7, 8, 9, 10]" in error
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"kind": "nonsense"},
+        {"nothing": "at all"},
+        {**entry(1, 2), "claims": b"\x00\x01cut"},
+        {**entry(1, 2), "serial": "x"},
+        {"kind": "release", "drop": "trial", "epoch": "1"},
+        {"kind": "control", "drop": "trial", "control": "{}"},
+        {"kind": "control", "drop": "trial", "control": "[" * 50},
+    ],
+)
+async def test_what_cannot_be_read_is_kept_and_the_rest_goes_on(stores: Stores, fields: Mapping[str, str]) -> None:
+    await add(stores.redis, entry(1, 3))
+    bad = await add(stores.redis, fields)
+    await add(stores.redis, entry(4, 3))
+    await record_all(stores)
+    assert await rows(stores.ledger) == 6
+    assert [entry_id for entry_id, _ in await buried(stores.ledger)] == [bad.decode()]
+
+
+async def test_a_release_of_an_unknown_claim_is_a_dead_letter(stores: Stores) -> None:
+    why = '{"actor": "boss", "reason": ""}'
+    fields = {"kind": "release", "drop": "trial", "epoch": "1", "at": "1750000000001", "serial": "9", "item": "1"}
+    await add(stores.redis, {**fields, "quantity": "1", "subject": "m-9", "reason": why})
+    await record_all(stores)
+    assert "no such claim" in (await buried(stores.ledger))[0][1]
+
+
+async def test_what_a_dead_worker_had_read_is_taken_over(stores: Stores) -> None:
+    dead = Outbox(stores.redis, 0, "dead")
+    await dead.open()
+    entry_id = await add(stores.redis, entry(1, 5))
+    assert [found for found, _ in await dead.read()] == [entry_id]
+    await stores.redis.xclaim(STREAM, GROUP, "dead", 0, [entry_id], idle=TAKE_OVER_IDLE_MS + 1)
+    await asyncio.wait_for(record_all(stores, name="heir"), 15)
+    assert await rows(stores.ledger) == 5
+
+
+async def test_a_worker_takes_up_its_own_unfinished_work_at_once(stores: Stores) -> None:
+    before = Outbox(stores.redis, 0, "same")
+    await before.open()
+    await add(stores.redis, entry(1, 5))
+    assert len(await before.read()) == 1
+    await asyncio.wait_for(record_all(stores, name="same"), 5)
+    assert await rows(stores.ledger) == 5
+
+
+async def test_only_what_every_group_has_acknowledged_is_trimmed(stores: Stores) -> None:
+    ids = [await add(stores.redis, entry(first, 1)) for first in (1, 2, 3)]
+    slow = Outbox(stores.redis, 0, "w")
+    await slow.open()
+    await stores.redis.xgroup_create(STREAM, "another", id="0")
+    await record_all(stores)
+    await slow.trim()
+    assert await stores.redis.xlen(STREAM) == 3, "the other group has read nothing yet"
+    await stores.redis.xreadgroup("another", "c", {STREAM: ">"}, count=2)
+    await slow.trim()
+    assert await stores.redis.xlen(STREAM) == 3, "the other group has acknowledged nothing yet"
+    await stores.redis.xack(STREAM, "another", ids[0], ids[1])
+    await slow.trim()
+    assert await stores.redis.xlen(STREAM) == 2
+
+
+async def test_a_worker_survives_a_ledger_that_is_away(stores: Stores, ledger: AsyncEngine) -> None:
+    """The ledger refuses to write for a while: the entry stays pending, and is written when it works again."""
+    await add(stores.redis, entry(1, 5))
+    async with ledger.connect() as blocking:
+        await blocking.execute(update(claims).values(quantity=1))
+        await blocking.exec_driver_sql("lock table claims in access exclusive mode")
+        working = asyncio.create_task(record_all(stores))
+        await asyncio.sleep(0.5)
+        assert not working.done()
+        await blocking.rollback()
+    await asyncio.wait_for(working, 15)
+    assert await rows(stores.ledger) == 5
