@@ -114,6 +114,6 @@ def control_from(data: Mapping[str, Any]) -> Control:
 
 
 def entry_order(entry_id: bytes) -> tuple[int, int]:
-    """A stream entry's id as numbers that can be compared: when the store wrote it, in ms since 1970, and a sequence."""
+    """A stream entry's id as numbers that can be compared: the time in ms since 1970, and a sequence."""
     at_ms, _, sequence = entry_id.partition(b"-")
     return int(at_ms), int(sequence)

@@ -193,7 +193,7 @@ async def _stored(redis: "Redis", partition: int, drop: Drop) -> list[Fact]:
 
 
 async def _waiting(redis: "Redis", partition: int, drop: Drop) -> list[Fact]:
-    """Claims and releases in the outbox that the ledger has not acknowledged; acknowledged ones must be in the ledger."""
+    """Claims and releases in the outbox that the ledger has not acknowledged; the others must be in the ledger."""
     facts: list[Fact] = []
     is_waiting = await _unacknowledged_by(redis, keys.outbox(partition))
     entries = cast(list[tuple[bytes, dict[bytes, bytes]]], await redis.xrange(keys.outbox(partition)))

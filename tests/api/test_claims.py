@@ -37,7 +37,7 @@ class TestMalformed:
     async def test_a_text_that_is_no_ticket_is_401(self, api: Api, authorization: str | None) -> None:
         await api.launched()
         headers = {} if authorization is None else {b"Authorization": authorization.encode()}
-        answer = await api.client.post("/v1/drops/trial/claims", headers=headers)  # type: ignore[arg-type]
+        answer = await api.client.post("/v1/drops/trial/claims", headers=headers)
         problem(answer, 401, "ticket-invalid")
         assert answer.headers["www-authenticate"] == "Ticket"
 

@@ -115,7 +115,8 @@ async def test_restocked_units_can_be_claimed(api: Api) -> None:
     await api.launched(stock=1)
     await api.claim(await api.ticket("m-1"))
     problem(await api.claim(await api.ticket("m-2")), 409, "sold-out")
-    for body in ({"item": "nothing", "quantity": 1}, {"item": "box", "quantity": 0}, {"item": "box"}, [], {}):
+    bodies: list[Any] = [{"item": "nothing", "quantity": 1}, {"item": "box", "quantity": 0}, {"item": "box"}, [], {}]
+    for body in bodies:
         problem(await api.operate("POST", "/v1/drops/trial/restock", body), 422, "restock-invalid")
     done = await api.operate("POST", "/v1/drops/trial/restock", {"item": "box", "quantity": 1})
     assert done.json()["items"][0]["stock"] == 2

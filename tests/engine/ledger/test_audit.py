@@ -112,7 +112,7 @@ async def _store_loses_a_claim(rushed: Rushed) -> None:
 async def _store_gives_one_twice(rushed: Rushed) -> None:
     value = await rushed.stores.redis.hget(CLAIMS_KEY, "m-3")
     assert isinstance(value, bytes)
-    await rushed.stores.redis.hset(CLAIMS_KEY, "m-3", value + value[:8] + (99).to_bytes(4, "big") + value[12:])  # type: ignore[arg-type]
+    await rushed.stores.redis.hset(CLAIMS_KEY, "m-3", value + value[:8] + (99).to_bytes(4, "big") + value[12:])
 
 
 async def _counter_off(rushed: Rushed) -> None:

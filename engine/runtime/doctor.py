@@ -1,0 +1,155 @@
+"""Says what runs, in which version, which settings are unsafe, and what to do about each."""
+
+import os
+import resource
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from redis.asyncio import Redis
+from redis.exceptions import RedisError, ResponseError
+from sqlalchemy import text
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from engine.claims import keys
+from engine.claims.outbox import GROUP
+from engine.ledger import migrations
+from engine.runtime.connections import Stores
+from engine.runtime.settings import KEYS_FILE, Settings
+
+Level = Literal["ok", "warning", "error"]
+
+OPEN_FILES_MIN = 4_096  # each member's connection is one
+FREE_DISK_BYTES_MIN = 1_000_000_000
+OUTBOX_WAITING_MAX = 10_000  # entries; 5 million claims at the most
+STORE_VERSION_MIN, LEDGER_VERSION_MIN = (7, 0), 14
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that was looked at; `advice` is empty when it is as it should be."""
+
+    level: Level
+    what: str
+    advice: str = ""
+
+
+async def diagnose(settings: Settings, stores: Stores, data_dir: Path | None) -> list[Finding]:
+    """Look at everything; a part that is away is a finding, not an exception."""
+    return [
+        *await _store(stores.redis, settings),
+        *await _ledger(stores.ledger),
+        *_machine(data_dir or Path()),
+        *_secrets(data_dir),
+    ]
+
+
+async def _store(redis: "Redis", settings: Settings) -> list[Finding]:
+    try:
+        info: dict[str, Any] = await redis.info()
+        config: Mapping[Any, Any] = await redis.config_get("*")
+    except (RedisError, OSError) as error:
+        return [Finding("error", f"the store does not answer: {error}", "start it, or correct FLASHCLAIM_REDIS_URL")]
+    name = "Valkey" if "valkey_version" in info else "Redis"
+    version = str(info.get("valkey_version", info["redis_version"]))
+    found = [Finding("ok", f"{name} {version}, {info['used_memory_human']} in use")]
+    if tuple(int(part) for part in version.split(".")[:2]) < STORE_VERSION_MIN:
+        found = [Finding("error", f"{name} {version} is too old", "use Redis 7.0, Valkey 7.2 or newer")]
+    found += durability_findings({_text(k): _text(v) for k, v in config.items()}, settings.durability)
+    if info.get("role") in ("slave", "replica"):
+        found.append(Finding("error", "the store is a replica", "point FLASHCLAIM_REDIS_URL at the primary"))
+    for partition in range(settings.partitions):
+        found += await _outbox(redis, keys.outbox(partition))
+    return found
+
+
+def durability_findings(config: Mapping[str, str], durability: str) -> list[Finding]:
+    """Whether the store's settings keep what the durability level promises."""
+    if durability == "memory":
+        return [
+            Finding("warning", "durability is `memory`: a crash of the store loses claims that members were told of")
+        ]
+    found = []
+    for name, wanted in (("appendonly", "yes"), ("appendfsync", "always"), ("maxmemory-policy", "noeviction")):
+        if config.get(name) == wanted:
+            found.append(Finding("ok", f"{name} {wanted}"))
+        else:
+            advice = f"set `{name} {wanted}`: a claim must be on disk before a member is told, and never be evicted"
+            found.append(Finding("error", f"{name} is {config.get(name)!r}", advice))
+    return found
+
+
+async def _outbox(redis: "Redis", stream: str) -> list[Finding]:
+    try:
+        groups: list[dict[str, Any]] = await redis.xinfo_groups(stream)
+    except ResponseError:
+        return [Finding("ok", f"{stream}: empty, nothing was decided yet")]
+    for group in groups:
+        if group["name"] == GROUP.encode():
+            waiting = int(group["pending"]) + int(group["lag"] or 0)
+            if waiting > OUTBOX_WAITING_MAX:
+                return [Finding("error", f"{stream}: {waiting} entries wait", "start more workers, see their log")]
+            return [Finding("ok", f"{stream}: {waiting} entries wait for the ledger")]
+    return [Finding("error", f"{stream}: no worker has ever read it", "start `flashclaim worker`")]
+
+
+async def _ledger(ledger: AsyncEngine) -> list[Finding]:
+    try:
+        async with ledger.connect() as connection:
+            version = int(await connection.scalar(text("show server_version_num"))) // 10_000
+            is_synced = await connection.scalar(text("show fsync")) == "on"
+            waits = await connection.scalar(text("show synchronous_commit")) != "off"
+        current = await migrations.current(ledger)
+        buried = await _buried(ledger) if current else 0
+    except (SQLAlchemyError, OSError) as error:
+        advice = "start it, or correct FLASHCLAIM_POSTGRES_URL"
+        return [Finding("error", f"the ledger does not answer: {str(error)[:120]}", advice)]
+    found = [Finding("ok", f"PostgreSQL {version}")]
+    if version < LEDGER_VERSION_MIN:
+        found = [Finding("error", f"PostgreSQL {version} is too old", f"use {LEDGER_VERSION_MIN} or newer")]
+    if not (is_synced and waits):
+        advice = "set fsync and synchronous_commit on: claims are trimmed from the outbox once they are committed"
+        found.append(Finding("error", "PostgreSQL may lose what it has committed", advice))
+    if current == migrations.newest():
+        found.append(Finding("ok", f"the ledger is at migration {current}"))
+    else:
+        found.append(Finding("error", f"the ledger is at migration {current}", "run `flashclaim migrate`"))
+    if buried:
+        found.append(Finding("error", f"{buried} dead letters", "read the table dead_letters: each has its reason"))
+    return found
+
+
+async def _buried(ledger: AsyncEngine) -> int:
+    async with ledger.connect() as connection:
+        return int(await connection.scalar(text("select count(*) from dead_letters")) or 0)
+
+
+def _machine(place: Path) -> list[Finding]:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    found = [Finding("ok", f"{soft} open files allowed")]
+    if soft < OPEN_FILES_MIN:
+        found = [Finding("warning", f"only {soft} open files allowed", f"`ulimit -n {min(hard, 65_536)}` before serve")]
+    free = shutil.disk_usage(place if place.exists() else Path()).free
+    if free < FREE_DISK_BYTES_MIN:
+        return [
+            *found,
+            Finding("error", f"only {free // 10**6} MB of disk free", "make room: a full disk stops claims"),
+        ]
+    return [*found, Finding("ok", f"{free // 10**9} GB of disk free")]
+
+
+def _secrets(data_dir: Path | None) -> list[Finding]:
+    if data_dir is None or not (data_dir / KEYS_FILE).exists():
+        return []
+    mode = (data_dir / KEYS_FILE).stat().st_mode & 0o777
+    if mode & 0o077:
+        advice = f"chmod 600 {data_dir / KEYS_FILE}"
+        return [Finding("error", f"{KEYS_FILE} can be read by others ({mode:o})", advice)]
+    return [Finding("ok", f"{KEYS_FILE} is readable by {os.environ.get('USER', 'its owner')} alone")]
+
+
+def _text(value: Any) -> str:
+    return value.decode() if isinstance(value, bytes) else str(value)
