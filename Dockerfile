@@ -1,14 +1,14 @@
 # One image; `serve`, `worker` and `migrate` are its commands. Settings are FLASHCLAIM_… variables.
 FROM python:3.12-slim AS build
 WORKDIR /src
-COPY requirements.lock pyproject.toml README.md LICENSE ./
+COPY deploy/requirements.lock pyproject.toml README.md LICENSE ./
 RUN python -m venv /opt/flashclaim && /opt/flashclaim/bin/pip install --no-cache-dir --no-deps --require-hashes -r requirements.lock
 COPY api api
 COPY cli cli
 COPY engine engine
 COPY loadtests loadtests
 COPY lua lua
-RUN /opt/flashclaim/bin/pip install --no-cache-dir --no-deps --no-build-isolation .
+RUN /opt/flashclaim/bin/pip install --no-cache-dir --no-deps .
 
 FROM python:3.12-slim
 RUN useradd --system --uid 10001 flashclaim

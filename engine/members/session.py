@@ -82,7 +82,7 @@ class SessionTokens:
             payload = (await self._decode(token)).claims
             self._registry.validate(payload)
             return _session(payload)
-        except (JoseError, ValueError, TypeError, KeyError) as error:
+        except (JoseError, ids.IdInvalid, ValueError, TypeError, KeyError) as error:
             raise SessionInvalid(f"this session token is not valid ({type(error).__name__}): sign in again") from None
 
     async def _decode(self, token: str) -> jwt.Token:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, SecretStr, ValidationError, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
 from engine.bounds import PARTITIONS_MAX
 from engine.claims.keyring import Keyring
@@ -99,6 +99,8 @@ def load_settings(data_dir: Path | None = None, **more: str) -> Settings:
         raise Misconfigured(f"unknown settings: {', '.join(unknown)}; known are {', '.join(Settings.model_fields)}")
     try:
         settings = Settings(**{name: value for name, value in given.items() if name not in from_environment})
+    except SettingsError as error:
+        raise Misconfigured(f"{error}: write it as JSON") from None
     except ValidationError as error:
         faults = [f"{'.'.join(map(str, fault['loc'])) or 'settings'}: {fault['msg']}" for fault in error.errors()]
         raise Misconfigured("; ".join(faults) + _advice(data_dir)) from None

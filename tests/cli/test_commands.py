@@ -1,0 +1,187 @@
+"""The promise: each command does what its help says, on a real instance, and fails with a sentence and its exit code."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from engine.runtime.servers import free_port, is_running, stop_process
+
+ROOT = Path(__file__).parents[2]
+EXAMPLE = ROOT / "examples" / "lychee-2025.yaml"
+
+
+class Terminal:
+    """Types commands against one instance that `flashclaim dev` runs."""
+
+    def __init__(self, data_dir: Path, port: int) -> None:
+        self.data_dir = data_dir
+        self.port = port
+        self.process = self.start()
+
+    def start(self) -> "subprocess.Popen[bytes]":
+        command = [sys.executable, "-m", "cli", "dev", "--port", str(self.port), "--data", str(self.data_dir)]
+        process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        assert process.stdout is not None
+        said = b""
+        for line in process.stdout:
+            said += line
+            if line.startswith(b"ready "):
+                return process
+        raise AssertionError(said.decode())
+
+    def run(self, *words: str, stdin: str | None = None, **env: str) -> "subprocess.CompletedProcess[str]":
+        return subprocess.run(
+            [sys.executable, "-m", "cli", *words],
+            cwd=ROOT,
+            env={**os.environ, "FLASHCLAIM_DATA": str(self.data_dir), **env},
+            input=stdin,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+
+    def good(self, *words: str, stdin: str | None = None) -> str:
+        done = self.run(*words, stdin=stdin)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    def pids(self) -> dict[str, int]:
+        found: dict[str, int] = json.loads((self.data_dir / "dev.json").read_text())["pids"]
+        return found
+
+
+@pytest.fixture(scope="module")
+def terminal() -> Iterator[Terminal]:
+    with tempfile.TemporaryDirectory(prefix="fc-cli-") as name:
+        Path(name).chmod(0o755)
+        running = Terminal(Path(name), free_port())
+        yield running
+        stop_process(running.process, grace_s=40)
+
+
+def test_a_member_goes_their_way_by_hand(terminal: Terminal) -> None:
+    terminal.good("drop", "create", str(EXAMPLE), "--id", "byhand", "--opens-in", "0")
+    terminal.good("drop", "launch", "byhand")
+    session = terminal.good("token", "member", "m-1").strip()
+    ticket = terminal.good("ticket", "byhand", "--token", session, "--item", "box-5jin").strip()
+    first = json.loads(terminal.good("claim", "byhand", "--ticket", ticket, "--json"))
+    assert first["claim_id"] == "byhand.0.1"
+    assert json.loads(terminal.good("claim", "byhand", "--ticket", ticket, "--json")) == first
+    other = terminal.good("ticket", "byhand", "--token", session, "--item", "box-5jin").strip()
+    refused = terminal.run("claim", "byhand", "--ticket", other)
+    assert refused.returncode == 1
+    assert "the limit is 1" in refused.stderr
+    assert refused.stdout == ""
+    assert "box-5jin\t5000\t2500\t1\t2499" in terminal.good("drop", "show", "byhand")
+    assert json.loads(terminal.good("audit", "byhand", "--json"))["differences"] == 0
+    lines = terminal.good("export", "byhand").splitlines()
+    assert lines[0].startswith("claim_id,")
+    assert lines[1].startswith("byhand.0.1,box-5jin,1,m-1,")
+    assert json.loads(terminal.good("export", "byhand", "--format", "jsonl"))["member_id"] == "m-1"
+
+
+def test_a_drop_is_steered(terminal: Terminal) -> None:
+    terminal.good("drop", "create", str(EXAMPLE), "--id", "steered", "--opens-in", "0")
+    for act, status in (("launch", "launched"), ("pause", "paused"), ("resume", "launched"), ("close", "closed")):
+        assert json.loads(terminal.good("drop", act, "steered", "--json"))["status"] == status
+        if act == "resume":
+            terminal.good("drop", "restock", "steered", "box-10jin", "7")
+    assert "steered\tclosed" in terminal.good("drop", "list")
+    assert terminal.run("drop", "resume", "steered").returncode == 1
+
+
+def test_a_rush_is_counted_and_audited(terminal: Terminal, tmp_path: Path) -> None:
+    terminal.good("drop", "create", str(EXAMPLE), "--id", "rushed", "--opens-in", "3", "--speed", "1000")
+    terminal.good("drop", "launch", "rushed")
+    done = terminal.run("rush", "rushed", "--members", "150", "--users", "75", "--out", str(tmp_path), "--json")
+    assert done.returncode == 0, done.stderr
+    counted = json.loads(done.stdout)
+    assert counted["people"] == 150
+    assert counted["accepted"] == counted["accepted_claims"] > 100
+    assert counted["broken"] == []
+    assert "people" in done.stderr
+    assert "<html" in (tmp_path / "report.html").read_text().lower()
+    log = tmp_path / "claims.jsonl"
+    report = json.loads(terminal.good("audit", "rushed", "--client-log", str(log), "--json"))
+    assert report["accepted"] == report["in_ledger"] == report["told"] == counted["accepted"]
+    log.write_text(log.read_text().replace('"quantity": 1', '"quantity": 9', 1))
+    assert terminal.run("audit", "rushed", "--client-log", str(log)).returncode == 1
+
+
+def test_tokens_are_made_for_ids_in_a_file(terminal: Terminal, tmp_path: Path) -> None:
+    file = tmp_path / "members.txt"
+    file.write_text("\ufeffm-1\r\n\n m-2 \nm-3\n", encoding="utf-8")
+    assert len(terminal.good("token", "member", "--from", str(file)).splitlines()) == 3
+    assert len(terminal.good("token", "member", "--from", "-", stdin="a\nb\n").splitlines()) == 2
+    file.write_text("has blanks inside\n")
+    refused = terminal.run("token", "member", "--from", str(file))
+    assert refused.returncode == 2
+    assert "is not a member id" in refused.stderr
+    assert terminal.run("token", "member", "--from", str(tmp_path / "nothing")).returncode == 2
+
+
+def test_wrong_input_is_exit_code_2_and_changes_nothing(terminal: Terminal, tmp_path: Path) -> None:
+    bad = tmp_path / "bad.yaml"
+    bad.write_text(EXAMPLE.read_text().replace("limit_per_member", "limt_per_member"))
+    refused = terminal.run("drop", "create", str(bad))
+    assert refused.returncode == 2
+    assert f"{bad}: limt_per_member: unknown name: did you mean 'limit_per_member'?" in refused.stderr
+    assert terminal.run("drop", "create", str(tmp_path / "nothing.yaml")).returncode == 2
+    assert terminal.run("drop", "show", "lychee-2025").returncode == 1
+    assert terminal.run("claim", "x", "--ticket", "nonsense").returncode in (1, 2)
+    assert terminal.run("nonsense").returncode == 2
+    assert terminal.run("audit", "nothing").returncode == 1
+
+
+def test_what_is_away_is_exit_code_3(terminal: Terminal) -> None:
+    assert terminal.run("drop", "list", "--url", "http://127.0.0.1:1", "--token", "x").returncode == 3
+
+
+def test_the_doctor_finds_nothing_wrong_and_says_so_when_it_does(terminal: Terminal) -> None:
+    found = json.loads(terminal.good("doctor", "--json"))
+    assert {finding["level"] for finding in found} <= {"ok", "warning"}
+    sick = terminal.run("doctor", FLASHCLAIM_POSTGRES_URL="postgresql://127.0.0.1:1/x")
+    assert sick.returncode == 1
+    assert "the ledger does not answer" in sick.stdout
+
+
+def test_every_command_has_help_with_an_example(terminal: Terminal) -> None:
+    for command in ("dev", "serve", "worker", "ticket", "claim", "rush", "audit", "export", "doctor"):
+        assert "Example:" in terminal.good(command, "--help"), command
+
+
+def test_a_second_instance_in_the_same_directory_is_refused(terminal: Terminal) -> None:
+    refused = terminal.run("dev", "--port", str(free_port()))
+    assert refused.returncode == 2
+    assert "runs in" in refused.stderr
+
+
+def test_a_killed_instance_leaves_nothing_that_the_next_one_trips_over(terminal: Terminal) -> None:
+    """Also: Ctrl-C stops every part. Last in the file: it ends the instance."""
+    left = terminal.pids()
+    os.kill(terminal.process.pid, signal.SIGKILL)
+    terminal.process.wait()
+    terminal.process = terminal.start()
+    now = terminal.pids()
+    assert set(left.values()).isdisjoint(now.values())
+    assert not is_running(left["api"], "cli")
+    assert not is_running(left["worker"], "cli")
+    assert "byhand" in terminal.good("drop", "list")
+    terminal.process.send_signal(signal.SIGINT)
+    assert terminal.process.wait(40) == 0
+    deadline = time.monotonic() + 5
+    while time.monotonic() < deadline and any(Path(f"/proc/{pid}/cmdline").exists() for pid in now.values()):
+        time.sleep(0.05)  # the system takes a moment to forget a process
+    assert not any(
+        is_running(pid, name) for pid, name in zip(now.values(), ("valkey", "postgres", "cli", "cli"), strict=True)
+    )
+    assert not (terminal.data_dir / "dev.json").exists()

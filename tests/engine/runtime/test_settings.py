@@ -1,0 +1,102 @@
+"""The promise: an unknown or contradictory setting stops the start with a sentence, and no secret is ever shown."""
+
+import stat
+from pathlib import Path
+
+import pytest
+
+from engine.errors import Misconfigured
+from engine.runtime.doctor import durability_findings
+from engine.runtime.settings import Settings, ensure_keys, load_settings
+from engine.runtime.telemetry import hide_secrets
+
+
+@pytest.fixture
+def data_dir(tmp_path: Path) -> Path:
+    ensure_keys(tmp_path)
+    (tmp_path / "dev.json").write_text('{"redis_url": "redis://x", "postgres_url": "postgresql://x"}')
+    return tmp_path
+
+
+def test_a_data_directory_holds_what_is_needed(data_dir: Path) -> None:
+    settings = load_settings(data_dir)
+    assert settings.redis_url == "redis://x"
+    assert settings.ticket_keyring.keys != settings.receipt_keyring.keys
+    before = load_settings(data_dir).ticket_keyring
+    ensure_keys(data_dir)
+    assert load_settings(data_dir).ticket_keyring == before
+
+
+def test_the_keys_file_is_for_its_owner_alone(data_dir: Path) -> None:
+    assert stat.S_IMODE((data_dir / "keys.json").stat().st_mode) == 0o600
+
+
+def test_secrets_are_not_shown(data_dir: Path) -> None:
+    settings = load_settings(data_dir)
+    secret = settings.ticket_keys[1].get_secret_value()
+    assert secret not in repr(settings)
+    assert secret not in str(hide_secrets(None, "", {"event": f"key {secret}", "ticket": "A" * 90 + ".sig"}))
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("REDIS_ULR", "x", "unknown settings: redis_ulr"),
+        ("PARTITIONS", "0", "partitions"),
+        ("PARTITIONS", "many", "partitions"),
+        ("DURABILITY", "none", "durability"),
+        ("TICKET_KEYS", '{"1": "not hexadecimal"}', "hexadecimal"),
+        ("TICKET_KEYS", '{"2": "' + "11" * 32 + '"}', "key id 1"),
+        ("TICKET_KEYS", '{"1": "11"}', "1 bytes"),
+        ("TICKET_KEYS", "{", "ticket_keys"),
+        ("SESSION_JWKS_URL", "https://example.org", "set one of"),
+        ("SESSION_SECRET", "short", "shorter than 32"),
+        ("CONFIG", "/nowhere.toml", "/nowhere.toml"),
+    ],
+)
+def test_a_wrong_setting_stops_the_start(
+    data_dir: Path, monkeypatch: pytest.MonkeyPatch, name: str, value: str, words: str
+) -> None:
+    monkeypatch.setenv(f"FLASHCLAIM_{name}", value)
+    with pytest.raises(Misconfigured) as refused:
+        load_settings(data_dir)
+    assert words in refused.value.detail
+
+
+def test_a_missing_instance_is_named(tmp_path: Path) -> None:
+    with pytest.raises(Misconfigured, match="Is `flashclaim dev --data"):
+        load_settings(tmp_path)
+    (tmp_path / "dev.json").write_text("{")
+    with pytest.raises(Misconfigured, match="is damaged"):
+        load_settings(tmp_path)
+
+
+def test_a_file_and_the_environment_name_settings_too(
+    data_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "more.toml"
+    file.write_text("partitions = 4\nticket_ttl_s = 60\n")
+    monkeypatch.setenv("FLASHCLAIM_CONFIG", str(file))
+    monkeypatch.setenv("FLASHCLAIM_TICKET_TTL_S", "90")
+    settings = load_settings(data_dir)
+    assert (settings.partitions, settings.ticket_ttl_s) == (4, 90)
+    file.write_text("nonsense = 1\n")
+    with pytest.raises(Misconfigured, match="unknown settings: nonsense"):
+        load_settings(data_dir)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("appendonly", "no"), ("appendfsync", "everysec"), ("maxmemory-policy", "allkeys-lru")]
+)
+def test_a_store_that_breaks_its_promise_is_an_error(name: str, value: str) -> None:
+    safe = {"appendonly": "yes", "appendfsync": "always", "maxmemory-policy": "noeviction"}
+    assert {finding.level for finding in durability_findings(safe, "disk")} == {"ok"}
+    (bad,) = [f for f in durability_findings({**safe, name: value}, "disk") if f.level == "error"]
+    assert name in bad.what
+    assert f"set `{name} {safe[name]}`" in bad.advice
+
+
+def test_settings_are_frozen(data_dir: Path) -> None:
+    settings: Settings = load_settings(data_dir)
+    with pytest.raises(ValueError, match="frozen"):
+        settings.partitions = 2  # type: ignore[misc]
