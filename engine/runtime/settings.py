@@ -93,7 +93,7 @@ def load_settings(data_dir: Path | None = None, **more: str) -> Settings:
     given = {**_from_data_dir(data_dir), **_from_file(), **more}
     from_environment = {
         name.removeprefix(_ENV_PREFIX).lower() for name in os.environ if name.startswith(_ENV_PREFIX)
-    } - {"config", "data"}
+    } - {"config", "data", "url", "token"}
     unknown = sorted((given.keys() | from_environment) - Settings.model_fields.keys())
     if unknown:
         raise Misconfigured(f"unknown settings: {', '.join(unknown)}; known are {', '.join(Settings.model_fields)}")

@@ -1,4 +1,4 @@
-"""The promise: each command does what its help says, on a real instance, and fails with a sentence and its exit code."""
+"""The promise: each command does what its help says, on a real instance; it fails with a sentence and an exit code."""
 
 import json
 import os
@@ -37,6 +37,10 @@ class Terminal:
                 return process
         raise AssertionError(said.decode())
 
+    def close(self) -> None:
+        if self.process.stdout is not None:
+            self.process.stdout.close()
+
     def run(self, *words: str, stdin: str | None = None, **env: str) -> "subprocess.CompletedProcess[str]":
         return subprocess.run(
             [sys.executable, "-m", "cli", *words],
@@ -66,6 +70,7 @@ def terminal() -> Iterator[Terminal]:
         running = Terminal(Path(name), free_port())
         yield running
         stop_process(running.process, grace_s=40)
+        running.close()
 
 
 def test_a_member_goes_their_way_by_hand(terminal: Terminal) -> None:
@@ -170,6 +175,7 @@ def test_a_killed_instance_leaves_nothing_that_the_next_one_trips_over(terminal:
     left = terminal.pids()
     os.kill(terminal.process.pid, signal.SIGKILL)
     terminal.process.wait()
+    terminal.close()
     terminal.process = terminal.start()
     now = terminal.pids()
     assert set(left.values()).isdisjoint(now.values())
