@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from engine.members.model import TOWNS
 
 # Shares of people, from what operators of such rushes report: most press more than once, some try for more.
-_EARLY, _PATIENT, _CHECKS_RECEIPT, _GREEDY, _FORGER = 0.7, 0.5, 0.1, 0.05, 0.01
+_EARLY, _PATIENT, _CHECKS_RECEIPT, _GREEDY, _FORGER = 0.7, 0.05, 0.1, 0.05, 0.01
 _PRESSES = (1, 1, 2, 2, 3)
 
 
