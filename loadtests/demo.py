@@ -42,7 +42,8 @@ def main() -> int:
     port = free_port()
     _say(f"flashclaim: {members} members rush for 31,000 jin of lychees. Logs are in {DATA_DIR}.")
     DATA_DIR.mkdir(parents=True, exist_ok=True)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for number in (signal.SIGINT, signal.SIGTERM):  # a shell may have started us with SIGINT ignored
+        signal.signal(number, signal.default_int_handler)
     with (DATA_DIR / "dev.log").open("wb") as log:
         command = [sys.executable, "-m", "cli", "dev", "--port", str(port), "--data", str(DATA_DIR)]
         # A session of its own: Ctrl-C reaches this process, which then stops the instance in order.
@@ -90,7 +91,8 @@ def _wait_until_ready(instance: "subprocess.Popen[bytes]", url: str) -> None:
     deadline = time.monotonic() + READY_S_MAX
     while time.monotonic() < deadline:
         if instance.poll() is not None:
-            raise DemoFailed(f"the instance did not start: see {DATA_DIR / 'dev.log'}")
+            said = (DATA_DIR / "dev.log").read_text(errors="replace").strip().splitlines()
+            raise DemoFailed(f"the instance did not start: {said[-1] if said else 'it said nothing'}")
         try:
             if (DATA_DIR / "dev.json").exists() and httpx.get(f"{url}/readyz", timeout=2).status_code == 200:
                 return

@@ -63,7 +63,7 @@ def run_rush(config: RushConfig, url: str) -> dict[str, Any]:
         try:
             process.wait()
         finally:
-            stop_process(process)
+            stop_process(process, grace_s=2)  # it has ended, or we were interrupted: nobody wants its last words
     if not summary.exists():
         raise RushFailed(f"locust ended without a summary: see {log}")
     found: dict[str, Any] = json.loads(summary.read_text(encoding="utf-8"))
