@@ -1,4 +1,4 @@
-"""The shape of a rush: calm before the opening, everybody at once, then a tail."""
+"""The shape of a rush: calm before the opening, everybody at once, then a tail in which nobody new comes."""
 
 from locust import LoadTestShape
 
@@ -6,12 +6,14 @@ from loadtests import config
 from loadtests.scenarios import rush
 
 CALM_S, CALM_SHARE = 3.0, 0.5
-SPIKE_S = 20.0
 TAIL_SHARE = 0.7
 
 
 class RushShape(LoadTestShape):
-    """Half of the users in the calm, all of them in the spike, fewer in the tail."""
+    """Half of the users in the calm, all of them in the spike, fewer in the tail.
+
+    Users who leave finish what they began (locust's `--stop-timeout`). It ends when everybody has come, or at the limit.
+    """
 
     def tick(self) -> tuple[int, float] | None:
         """Users wanted now, and how many a second may come."""
@@ -21,6 +23,5 @@ class RushShape(LoadTestShape):
             return None
         if run_s < CALM_S:
             return max(1, int(settings.users * CALM_SHARE)), settings.users
-        if run_s < CALM_S + SPIKE_S:
-            return settings.users, settings.users
-        return max(1, int(settings.users * TAIL_SHARE)), settings.users
+        users = max(1, int(settings.users * TAIL_SHARE)) if rush.rush.is_empty else settings.users
+        return users, settings.users

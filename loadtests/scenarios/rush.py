@@ -66,10 +66,12 @@ class Member(FastHttpUser):
         if person is None:
             gevent.sleep(1)
             return
-        drop = self._drop_page()
-        if drop is not None:
-            self._rush(person, drop)
-        rush.tally.people_done += 1
+        try:
+            drop = self._drop_page()
+            if drop is not None:
+                self._rush(person, drop)
+        finally:
+            rush.tally.people_done += 1
 
     def _next_person(self) -> Person | None:
         if rush.queue is None:
