@@ -12,7 +12,7 @@ TAIL_SHARE = 0.7
 class RushShape(LoadTestShape):
     """Half of the users in the calm, all of them in the spike, fewer in the tail.
 
-    Users who leave finish what they began (locust's `--stop-timeout`). It ends when everybody has come, or at the limit.
+    Users who leave finish what they began (locust's `--stop-timeout`). It ends when all have come, or at the limit.
     """
 
     def tick(self) -> tuple[int, float] | None:
