@@ -50,6 +50,15 @@ def register(app: typer.Typer) -> None:
         if as_json:
             print_json(found)
         else:
-            print_table(f"rush on {drop}", ["figure", "value"], [[name, value] for name, value in found.items()])
+            print_table(
+                f"rush on {drop}", ["figure", "value"], [[name, _shown(value)] for name, value in found.items()]
+            )
         if found["broken"]:
             raise typer.Exit(1)
+
+
+def _shown(value: object) -> object:
+    """A figure in a table's cell; counts by name in words."""
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {count}" for name, count in value.items()) or "none"
+    return value or 0 if isinstance(value, list) else value
