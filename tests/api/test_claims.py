@@ -8,8 +8,9 @@ import httpx
 import pytest
 
 from api.app import create_app
-from engine.bounds import CLAIM_BODY_BYTES_MAX
+from engine.bounds import CLAIM_BODY_BYTES_MAX, QUEUE_CLAIMS_MAX
 from engine.claims import keys
+from engine.claims.model import Overloaded
 from engine.members.session import SessionTokens
 from engine.runtime.connections import Stores
 from engine.runtime.settings import Settings
@@ -272,6 +273,27 @@ class TestSlowDown:
 
 
 class TestUnavailable:
+    async def test_past_the_bound_a_claim_is_shed_before_the_store(self, settings: Settings, stores: Stores) -> None:
+        app = create_app(settings)
+        async with running(app) as client:
+            api = Api(client, SessionTokens(settings))
+            await api.launched()
+            ticket = await api.ticket()
+            claims = app.state.services.claims
+            asked = claims.open_ticket(ticket).argument
+            asked = asked[:20] + b"\x01\x00\x01" + asked[23:]
+            await stores.redis.client_pause(700)  # the store is slow: the queue fills
+            for _ in range(2):  # the first batches leave the queue at once, then nothing leaves it
+                with pytest.raises(Overloaded):
+                    for _ in range(QUEUE_CLAIMS_MAX + 1):
+                        claims.batcher(0, "trial").submit(asked, lambda _, __: None)
+                await asyncio.sleep(0.02)
+            answer = await api.claim(ticket)
+            problem(answer, 503, "overloaded")
+            assert int(answer.headers["retry-after"]) >= 1
+            await claims.drain()
+            assert (await api.claim(ticket)).status_code == 200
+
     async def test_a_missing_state_is_503_and_never_made_again(self, api: Api, stores: Stores) -> None:
         await api.launched()
         ticket = await api.ticket()
