@@ -27,6 +27,7 @@ from engine.runtime.servers import (
     ServerFailed,
     end_leftover,
     is_answering,
+    running_pid,
     stop_process,
 )
 from engine.runtime.settings import DEV_FILE, ensure_keys, load_settings
@@ -56,9 +57,7 @@ class CommandPart:
 
     @property
     def pid(self) -> int | None:
-        if self._process is None or self._process.poll() is not None:
-            return None
-        return self._process.pid
+        return running_pid(self._process)
 
     def start(self) -> None:
         pid_file = self._data_dir / f"{self._name}.pid"

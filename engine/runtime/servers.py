@@ -45,9 +45,7 @@ class EmbeddedValkey:
     @property
     def pid(self) -> int | None:
         """The process id while it runs, else None."""
-        if self._process is None or self._process.poll() is not None:
-            return None
-        return self._process.pid
+        return running_pid(self._process)
 
     def start(self) -> None:
         """Start, and return when it answers; raises `ServerFailed`."""
@@ -121,9 +119,7 @@ class EmbeddedPostgres:
     @property
     def pid(self) -> int | None:
         """The process id while it runs, else None."""
-        if self._process is None or self._process.poll() is not None:
-            return None
-        return self._process.pid
+        return running_pid(self._process)
 
     def start(self) -> None:
         """Start, and return when the database answers; raises `ServerFailed`."""
@@ -199,6 +195,11 @@ def short_dir(data_dir: Path) -> Path:
     path = Path(tempfile.gettempdir()) / f"fc-{digest}"
     path.mkdir(mode=0o700, exist_ok=True)
     return path
+
+
+def running_pid(process: "subprocess.Popen[bytes] | None") -> int | None:
+    """The id of a child process that runs, else None."""
+    return None if process is None or process.poll() is not None else process.pid
 
 
 def stop_process(process: "subprocess.Popen[bytes]", grace_s: float = STOP_S_MAX) -> None:

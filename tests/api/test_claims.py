@@ -10,6 +10,7 @@ import pytest
 from api.app import create_app
 from engine.bounds import CLAIM_BODY_BYTES_MAX, QUEUE_CLAIMS_MAX
 from engine.claims import keys
+from engine.claims.batcher import Batcher
 from engine.claims.model import Overloaded
 from engine.members.session import SessionTokens
 from engine.runtime.connections import Stores
@@ -272,6 +273,11 @@ class TestSlowDown:
             assert 429 in {(await api.claim(ticket)).status_code for ticket in tickets}
 
 
+def fill(batcher: Batcher, asked: bytes) -> None:
+    for _ in range(QUEUE_CLAIMS_MAX + 1):
+        batcher.submit(asked, lambda _, __: None)
+
+
 class TestUnavailable:
     async def test_past_the_bound_a_claim_is_shed_before_the_store(self, settings: Settings, stores: Stores) -> None:
         app = create_app(settings)
@@ -285,8 +291,7 @@ class TestUnavailable:
             await stores.redis.client_pause(700)  # the store is slow: the queue fills
             for _ in range(2):  # the first batches leave the queue at once, then nothing leaves it
                 with pytest.raises(Overloaded):
-                    for _ in range(QUEUE_CLAIMS_MAX + 1):
-                        claims.batcher(0, "trial").submit(asked, lambda _, __: None)
+                    fill(claims.batcher(0, "trial"), asked)
                 await asyncio.sleep(0.02)
             answer = await api.claim(ticket)
             problem(answer, 503, "overloaded")
