@@ -36,7 +36,7 @@ class Services:
     address_rate: Rate
 
 
-def services(request: Request) -> Services:
+async def services(request: Request) -> Services:  # async: FastAPI would run a plain function in a thread, each time
     found: Services = request.app.state.services
     return found
 
@@ -48,12 +48,13 @@ async def session(
     request: Request, credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
 ) -> Session:
     """Who asks; a session without attributes is completed from the member's row in the ledger."""
+    use = await services(request)
     if credentials is None:
         raise SessionInvalid("send a session token in the header `Authorization: Bearer <token>`")
-    found = await services(request).sessions.verify(credentials.credentials)
+    found = await use.sessions.verify(credentials.credentials)
     if found.attributes or found.role == "operator":
         return found
-    async with services(request).stores.ledger.connect() as connection:
+    async with use.stores.ledger.connect() as connection:
         return await members_store.completed(connection, found)
 
 

@@ -20,6 +20,24 @@ TICKET = {
     "not_before": "2025-06-14T10:00:00+08:00",
     "expires_at": "2025-06-14T10:30:00+08:00",
 }
+DROP = {
+    "id": "lychee-2025",
+    "title": {"zh": "智送荔枝", "en": "Lychees for members"},
+    "organisation": "dongguan",
+    "allocation": "rush",
+    "opens_at": "2025-06-14T10:00:00+08:00",
+    "closes_at": "2025-06-14T22:00:00+08:00",
+    "limit_per_member": 1,
+    "items": [
+        {"id": "box-5jin", "title": {"zh": "五斤装", "en": "5 jin box"}, "stock": 5000, "weight_jin": 5},
+        {"id": "box-10jin", "title": {"zh": "十斤装", "en": "10 jin box"}, "stock": 600, "weight_jin": 10},
+    ],
+    "waves": [
+        {"at": "2025-06-14T10:00:00+08:00", "stock": {"box-5jin": 2500, "box-10jin": 300}},
+        {"at": "2025-06-14T15:00:00+08:00", "stock": {"box-5jin": 2500, "box-10jin": 300}},
+    ],
+    "eligibility": {"town": {"in": ["大朗", "东坑"]}},
+}
 _DETAILS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     "limit-reached": (
         "the limit is 1 for each member on this drop, and you hold 1",
@@ -68,6 +86,12 @@ def declared(*codes: str) -> dict[int | str, dict[str, Any]]:
         examples[code] = {"value": json.loads(problems.body(code, detail, facts))}
         entry["description"] = " · ".join(examples)
     return found
+
+
+def taken(example: Any) -> dict[str, Any]:
+    """The `openapi_extra` of a route that reads its JSON body itself."""
+    content = {"application/json": {"schema": {"type": "object"}, "example": example}}
+    return {"requestBody": {"required": True, "content": content}}
 
 
 def shown(example: Any, description: str) -> dict[str, Any]:

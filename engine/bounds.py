@@ -15,6 +15,7 @@ WAVES_MAX = 256  # parsed once per batch: 256 numbers take about 30 µs
 STOCK_MAX = 10_000_000  # per item; ten times the members of the largest city union
 LIMIT_PER_MEMBER_MAX = 1_000
 QUANTITY_MAX = LIMIT_PER_MEMBER_MAX  # two bytes in tickets, scripts and receipts
+SERIAL_MAX = 2_147_483_647  # of claims in one drop and partition: the ledger keeps it in four bytes with a sign
 
 # A batch: claims in one script call. 512 claims take Valkey about 1.5 ms.
 BATCH_CLAIMS_MAX = 512

@@ -7,7 +7,7 @@ import re
 from binascii import crc_hqx
 from typing import NamedTuple, NewType
 
-from engine.bounds import DROP_ID_CHARS_MAX, MEMBER_ID_BYTES_MAX, PARTITIONS_MAX
+from engine.bounds import DROP_ID_CHARS_MAX, MEMBER_ID_BYTES_MAX, PARTITIONS_MAX, SERIAL_MAX
 from engine.errors import Invalid
 
 DropId = NewType("DropId", str)
@@ -70,7 +70,7 @@ class ClaimId(NamedTuple):
         if not _NAME.fullmatch(drop) or not digits:
             raise IdInvalid(f"{text[:80]!r} is not a claim id: expected DROP.PARTITION.SERIAL", field="claim_id")
         claim = cls(DropId(drop), int(partition), int(serial))
-        if str(claim) != text:
+        if str(claim) != text or claim.partition >= PARTITIONS_MAX or claim.serial > SERIAL_MAX:
             raise IdInvalid(f"{text[:80]!r} is not a claim id: expected DROP.PARTITION.SERIAL", field="claim_id")
         return claim
 

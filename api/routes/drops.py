@@ -11,7 +11,8 @@ from fastapi.responses import Response
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 
 from api.deps import JsonBody, OperatorDep, Services, ServicesDep
-from api.examples import declared
+from api.examples import DROP, declared, shown, taken
+from engine import ids
 from engine.claims import history
 from engine.drops.figures import LiveFigures
 from engine.drops.model import Drop
@@ -20,11 +21,14 @@ from engine.errors import Invalid, Unavailable
 
 router = APIRouter(prefix="/v1/drops", tags=["drops"])
 LIVE_EVERY_S = 1.0
-_READ = declared("no-such-drop", "not-ready")
-_ACT = declared(
+Responses = dict[int | str, dict[str, Any]]
+_DROP: Responses = {200: shown({**DROP, "status": "launched", "revision": 2}, "The drop")}
+_READ: Responses = {**_DROP, **declared("no-such-drop", "not-ready")}
+_PROBLEMS = declared(
     "no-such-drop", "wrong-status", "stale-revision", "session-invalid", "operators-only", "store-unavailable",
     "not-ready",
 )  # fmt: skip
+_ACT: Responses = {**_DROP, **_PROBLEMS}
 
 
 async def existing(drop_id: str, use: ServicesDep) -> Drop:
@@ -42,9 +46,11 @@ class RevisionRequired(Invalid):
 @router.post(
     "",
     status_code=201,
-    responses=declared(
-        "spec-invalid", "duplicate-drop", "session-invalid", "operators-only", "media-type", "too-large"
-    ),
+    responses={
+        201: shown({**DROP, "status": "draft", "revision": 1}, "Created as a draft"),
+        **declared("spec-invalid", "duplicate-drop", "session-invalid", "operators-only", "media-type", "too-large"),
+    },
+    openapi_extra=taken(DROP),
 )
 async def create(body: JsonBody, use: ServicesDep, operator: OperatorDep, response: Response) -> dict[str, Any]:
     """Create a drop as a draft; the body is the drop as in examples/lychee-2025.yaml, in JSON."""
@@ -59,6 +65,8 @@ async def listed(
     limit: Annotated[int, Query(ge=1, le=500)] = 100,
 ) -> dict[str, Any]:
     """Drops by id; `after` is the last id of the page before."""
+    if after is not None:
+        ids.name(after, "after")
     return {"drops": [_shown(drop) for drop in await use.drops.listed(after, limit)]}
 
 
@@ -68,7 +76,11 @@ async def read(drop_id: str, use: ServicesDep, response: Response) -> dict[str, 
     return _answer(await use.drops.get(drop_id), response)
 
 
-@router.patch("/{drop_id}", responses={**_ACT, **declared("revision-required", "spec-invalid")})
+@router.patch(
+    "/{drop_id}",
+    responses={**_ACT, **declared("revision-required", "spec-invalid")},
+    openapi_extra=taken({"limit_per_member": 2}),
+)
 async def amend(
     drop_id: str,
     body: JsonBody,
@@ -112,7 +124,11 @@ async def close(drop_id: str, use: ServicesDep, operator: OperatorDep, response:
     return _answer(await use.drops.close(drop_id, operator.member_id), response)
 
 
-@router.post("/{drop_id}/restock", responses={**_ACT, **declared("restock-invalid")})
+@router.post(
+    "/{drop_id}/restock",
+    responses={**_ACT, **declared("restock-invalid")},
+    openapi_extra=taken({"item": "box-5jin", "quantity": 100}),
+)
 async def restock(
     drop_id: str, body: JsonBody, use: ServicesDep, operator: OperatorDep, response: Response
 ) -> dict[str, Any]:
@@ -122,7 +138,7 @@ async def restock(
     return _answer(change, response)
 
 
-@router.get("/{drop_id}/report", responses=_ACT)
+@router.get("/{drop_id}/report", responses=_PROBLEMS)
 async def report(drop_id: str, use: ServicesDep, _: OperatorDep) -> dict[str, Any]:
     """What was given out, counted in the ledger, beside what the store says."""
     drop, live = await use.drops.read(drop_id), await use.drops.live(drop_id)
@@ -144,7 +160,7 @@ async def report(drop_id: str, use: ServicesDep, _: OperatorDep) -> dict[str, An
     }
 
 
-@router.get("/{drop_id}/live", response_class=EventSourceResponse, responses=_READ)
+@router.get("/{drop_id}/live", response_class=EventSourceResponse, responses=declared("no-such-drop", "not-ready"))
 async def live(drop: ExistingDrop, request: Request, use: ServicesDep) -> AsyncIterator[ServerSentEvent]:
     """Live figures as server-sent events, one a second: stock, released, taken, left for each item."""
     feed: LiveFeed = request.app.state.live

@@ -24,8 +24,8 @@ async def put(member_id: str, body: JsonBody, use: ServicesDep, _: OperatorDep) 
     attributes = body.get("attributes", {}) if isinstance(body, dict) else None
     if not isinstance(attributes, dict) or len(attributes) > ATTRIBUTES_MAX:
         raise BodyInvalid("attributes: expected texts by name, at most 50", field="attributes")
-    if not all(isinstance(value, str) and len(value) <= 200 for value in attributes.values()):
-        raise BodyInvalid("attributes: each value is a text of at most 200 characters", field="attributes")
+    if not all(isinstance(value, str) and value.isprintable() and len(value) <= 200 for value in attributes.values()):
+        raise BodyInvalid("attributes: each value is a printable text of at most 200 characters", field="attributes")
     subject = ids.member_id(str(body.get("subject", checked)))
     async with use.stores.ledger.begin() as connection:
         await store.put(connection, checked, subject, attributes)

@@ -11,7 +11,8 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any, ClassVar
 
-from engine.drops.spec import DropSpec, Wave, amended
+from engine.bounds import STOCK_MAX
+from engine.drops.spec import DropSpec, SpecInvalid, Wave, amended, parse
 from engine.errors import Invalid, Refused
 from engine.ids import DropId
 
@@ -145,15 +146,18 @@ def _restocked(drop: Drop, control: Control) -> DropSpec:
     if drop.item_index(item_id) is None:
         known = ", ".join(item.id for item in drop.spec.items)
         raise RestockInvalid(f"drop {drop.id!r} has no item {item_id!r}: it has {known}", field="item")
-    if not isinstance(quantity, int) or quantity < 1:
-        raise RestockInvalid(f"quantity: {quantity!r} is not a number of units from 1 up", field="quantity")
+    if type(quantity) is not int or not 1 <= quantity <= STOCK_MAX:
+        raise RestockInvalid(f"quantity: {str(quantity)[:20]!r} is not from 1 to {STOCK_MAX} units", field="quantity")
     items = [
         {**item.model_dump(), "stock": item.stock + quantity} if item.id == item_id else item.model_dump()
         for item in drop.spec.items
     ]
     waves = [wave.model_dump() for wave in drop.spec.releases()]
     waves.append(Wave(at=max(control.at, drop.spec.opens_at), stock={item_id: quantity}).model_dump())
-    return DropSpec.model_validate({**drop.spec.model_dump(), "items": items, "waves": waves})
+    try:
+        return parse({**drop.spec.model_dump(by_alias=True), "items": items, "waves": waves}, "restock")
+    except SpecInvalid as error:
+        raise RestockInvalid(error.detail, **error.facts) from None
 
 
 def split(stock: int, partitions: int, partition: int) -> int:

@@ -4,6 +4,7 @@ Unknown names are refused with the nearest known one; every fault is one sentenc
 all of them at once, and nothing is changed by a file with a fault.
 """
 
+import re
 from collections.abc import Hashable, Mapping
 from datetime import datetime, timedelta
 from difflib import get_close_matches
@@ -18,9 +19,11 @@ from engine.bounds import ITEMS_MAX, LIMIT_PER_MEMBER_MAX, REQUEST_BODY_BYTES_MA
 from engine.errors import Invalid, Misconfigured
 
 Identifier = Annotated[str, AfterValidator(lambda text: ids.name(text, "id"))]
-Texts = Annotated[dict[Literal["zh", "en"], Annotated[str, Field(min_length=1, max_length=200)]], Field(min_length=1)]
+Text = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(lambda text: _printable(text))]
+Texts = Annotated[dict[Literal["zh", "en"], Text], Field(min_length=1)]
 Stock = Annotated[int, Field(ge=0, le=STOCK_MAX, strict=True)]
 Eligibility = dict[Literal["town", "sector"], "Condition"]
+_CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _AMENDABLE = ("title", "opens_at", "closes_at", "limit_per_member", "eligibility")
 
 
@@ -55,7 +58,7 @@ class Condition(_Part):
 
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
 
-    in_: tuple[str, ...] = Field(alias="in", min_length=1, max_length=10_000)
+    in_: tuple[Text, ...] = Field(alias="in", min_length=1, max_length=10_000)
 
 
 class DropSpec(_Part):
@@ -202,6 +205,13 @@ class _StrictLoader(yaml.SafeLoader):
                 )
             seen.add(key)
         return super().construct_mapping(node, deep)
+
+
+def _printable(text: str) -> str:
+    """PostgreSQL keeps no zero byte in a text, and no page shows a control character."""
+    if _CONTROLS.search(text):
+        raise PydanticCustomError("printable", "has a control character")
+    return text
 
 
 def _fault(detail: ErrorDetails) -> tuple[str, str]:

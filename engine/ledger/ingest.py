@@ -9,6 +9,7 @@ from typing import Any
 
 from sqlalchemy import and_, select, text, update
 from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from engine.claims.outbox import ClaimsEntry, ControlEntry, EntryUnreadable, ReleaseEntry, decode
@@ -107,10 +108,23 @@ async def _apply(connection: AsyncConnection, partition: int, entry: ReleaseEntr
     if isinstance(entry, ReleaseEntry):
         return await _release(connection, partition, entry)
     try:
-        await drops_store.record(connection, entry.drop_id, entry.control)
+        async with connection.begin_nested():
+            await drops_store.record(connection, entry.drop_id, entry.control)
     except FlashclaimError as error:
         return error.detail
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        return f"makes no legal drop: {type(error).__name__}: {error}"[:300]
+    except DBAPIError as error:
+        # A ledger that is away is asked again; an entry that it can never take must not hold up those behind it.
+        if not _is_data_fault(error):
+            raise
+        return f"the ledger cannot take it: {str(error.orig)[:200]}"
     return None
+
+
+def _is_data_fault(error: DBAPIError) -> bool:
+    """Whether PostgreSQL says that the values are at fault: SQLSTATE classes 22 (data) and 23 (constraints)."""
+    return str(getattr(error.orig, "sqlstate", None) or "")[:2] in ("22", "23")
 
 
 async def _release(connection: AsyncConnection, partition: int, entry: ReleaseEntry) -> str | None:

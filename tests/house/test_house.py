@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import lua
-from engine.claims.model import Verdict
+from engine.claims.model import Decision, Verdict, refusal
 from engine.errors import FlashclaimError
 from engine.runtime.settings import Settings
 
@@ -155,6 +155,17 @@ def test_the_verdicts_are_the_same_in_lua_and_python() -> None:
     assert {name: int(number) for name, number in re.findall(r"(\w+) = (\d+)", text)} == {
         verdict.name.lower(): int(verdict) for verdict in Verdict
     }
+
+
+def test_every_verdict_has_its_problem() -> None:
+    from api.problems import PROBLEMS
+
+    facts: dict[Verdict, tuple[int, ...]] = dict.fromkeys(Verdict, (1,))
+    facts |= {Verdict.LIMIT_REACHED: (1, 1), Verdict.SOLD_OUT: (0, 0)}
+    for verdict in set(Verdict) - {Verdict.ACCEPTED, Verdict.REPEATED}:
+        found = refusal(Decision(verdict, facts=facts[verdict]), 0)
+        assert found.code in PROBLEMS
+        assert verdict is Verdict.STALE_EPOCH or found.code == verdict.name.lower().replace("_", "-")
 
 
 def test_every_refusal_is_documented() -> None:

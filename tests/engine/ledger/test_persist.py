@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Mapping
+from datetime import UTC, datetime
 
 import pytest
 from redis.asyncio import Redis
@@ -10,11 +11,13 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from engine.bounds import TAKE_OVER_IDLE_MS
 from engine.claims import keys
-from engine.claims.outbox import GROUP
+from engine.claims.outbox import GROUP, control_text
 from engine.claims.wire import ClaimRequest, pack_request
+from engine.drops.model import Control, Verb
 from engine.ledger.persist import Outbox
 from engine.ledger.schema import claims, dead_letters
 from engine.runtime.connections import Stores
+from tests.factories.drops import drop_json
 from tests.factories.ledger import record_all
 
 STREAM = keys.outbox(0)
@@ -151,3 +154,17 @@ async def test_a_worker_survives_a_ledger_that_is_away(stores: Stores, ledger: A
         await blocking.rollback()
     await asyncio.wait_for(working, 15)
     assert await rows(stores.ledger) == 5
+
+
+async def test_an_act_that_the_ledger_can_never_take_does_not_hold_up_what_is_behind_it(stores: Stores) -> None:
+    spec = drop_json("trial") | {"title": {"en": "a"}}
+    for revision, actor in ((1, "boss\x00"), (2, "boss")):
+        control = Control(Verb.CREATE, revision, actor, datetime.now(UTC), "act", {"spec": spec})
+        fields = {"kind": "control", "drop": "trial", "at": "1", "revision": str(revision)}
+        await add(stores.redis, {**fields, "control": control_text(control)})
+    control = Control(Verb.AMEND, 3, "boss", datetime.now(UTC), "act", {"nothing": 1})
+    await add(stores.redis, {"kind": "control", "drop": "trial", "at": "1", "control": control_text(control)})
+    await add(stores.redis, entry(1, 5))
+    await record_all(stores)
+    assert await rows(stores.ledger) == 5
+    assert len(await buried(stores.ledger)) == 2
