@@ -4,12 +4,14 @@ import json
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar
 
-from fastapi import Depends, Request
+from fastapi import Depends, Header, Query, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from api.claim import BodyInvalid, MediaType
 from api.rates import Rate
+from engine.bounds import PAGE_ROWS_MAX
 from engine.claims.service import Claims
+from engine.drops.model import Actor
 from engine.drops.service import Drops
 from engine.errors import Refused
 from engine.members import store as members_store
@@ -64,6 +66,22 @@ async def operator(found: Annotated[Session, Depends(session)]) -> Session:
     return found
 
 
+async def actor(
+    found: Annotated[Session, Depends(operator)],
+    idempotency_key: Annotated[
+        str | None,
+        Header(
+            min_length=1,
+            max_length=200,
+            pattern="^[!-~]+$",
+            description="Any text of your own: the same request sent again under the same key is done once.",
+        ),
+    ] = None,
+) -> Actor:
+    """The operator who acts, and the key by which a request that is sent again is recognised."""
+    return Actor(found.member_id, idempotency_key)
+
+
 async def json_body(request: Request) -> Any:
     """The decoded JSON body; raises `BodyInvalid` or `MediaType`."""
     content_type = request.headers.get("content-type", "")
@@ -78,4 +96,6 @@ async def json_body(request: Request) -> Any:
 ServicesDep = Annotated[Services, Depends(services)]
 SessionDep = Annotated[Session, Depends(session)]
 OperatorDep = Annotated[Session, Depends(operator)]
+PageLimit = Annotated[int, Query(ge=1, le=PAGE_ROWS_MAX)]
+ActorDep = Annotated[Actor, Depends(actor)]
 JsonBody = Annotated[Any, Depends(json_body)]

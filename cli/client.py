@@ -1,6 +1,8 @@
 """Calls the public API for commands; errors keep the API's code and sentence."""
 
 import json
+import secrets
+import time
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,7 @@ from cli.options import found_data_dir
 from engine.errors import FlashclaimError, Invalid, Misconfigured, Refused, Unavailable
 
 TIMEOUT_S = 30.0
+RETRY_PAUSES_S = (0.5, 1.5)
 
 
 class ApiRefused(Refused):
@@ -36,12 +39,24 @@ class Client:
             raise Misconfigured("no instance is named: start `flashclaim dev`, or give --data, or --url and --token")
 
     def call(self, method: str, path: str, body: Any = None, headers: dict[str, str] | None = None) -> Any:
-        """The decoded answer; raises an error of the class that the answer's status stands for."""
-        sent = {"Authorization": f"Bearer {self._token}"} if self._token else {}
+        """The decoded answer; raises an error of the class that the answer's status stands for.
+
+        What is not available is tried again, under one idempotency key, so that an act whose answer was lost is not
+        done twice.
+        """
+        sent = {"Idempotency-Key": secrets.token_hex(16), **(headers or {})}
+        for pause_s in RETRY_PAUSES_S:
+            try:
+                return self._ask(method, path, body, sent)
+            except ApiUnavailable:
+                time.sleep(pause_s)
+        return self._ask(method, path, body, sent)
+
+    def _ask(self, method: str, path: str, body: Any, headers: dict[str, str]) -> Any:
+        if self._token:
+            headers = {"Authorization": f"Bearer {self._token}", **headers}
         try:
-            answer = httpx.request(
-                method, f"{self.url}{path}", json=body, headers={**sent, **(headers or {})}, timeout=TIMEOUT_S
-            )
+            answer = httpx.request(method, f"{self.url}{path}", json=body, headers=headers, timeout=TIMEOUT_S)
         except httpx.HTTPError as error:
             raise ApiUnavailable(f"{self.url} does not answer ({error}): is it running?") from None
         try:

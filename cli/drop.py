@@ -83,12 +83,13 @@ def list_(as_json: AsJson = False, url: Url = None, token: Token = None, data: D
     """List the drops."""
     client = Client(data, url, token)
     drops: list[dict[str, Any]] = []
+    query = ""
     while True:
-        after = f"?after={drops[-1]['id']}" if drops else ""
-        page = client.call("GET", f"/v1/drops{after}")["drops"]
-        drops += page
-        if not page:
+        page = client.call("GET", f"/v1/drops{query}")
+        drops += page["drops"]
+        if page["next"] is None:
             break
+        query = f"?after={page['next']}"
     if as_json:
         print_json(drops)
         return

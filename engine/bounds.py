@@ -29,6 +29,7 @@ STORE_TIMEOUT_S = 5.0  # past it the outcome of a batch is unknown
 TICKET_BYTES_MAX = 1 + 1 + 1 + DROP_ID_CHARS_MAX + 6 + 6 + 8 + 1 + 2 + 2 * (1 + MEMBER_ID_BYTES_MAX) + 16
 TICKET_CHARS_MAX = -(-TICKET_BYTES_MAX * 4 // 3)
 CLAIM_BODY_BYTES_MAX = 1_024
+PAGE_ROWS_MAX = 500  # of a list: 500 drops of ten items are about 500 kB
 REQUEST_BODY_BYTES_MAX = 1_048_576  # a drop of 64 items and 256 waves is about 60 kB
 
 # The persistence worker: one read is one transaction.

@@ -1,12 +1,12 @@
 """Tickets, claims and receipts: what a member's phone calls."""
 
-from typing import Annotated, Any
+from typing import Any
 
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
 from api import claim as claim_path
-from api.deps import OperatorDep, ServicesDep, SessionDep
+from api.deps import OperatorDep, PageLimit, ServicesDep, SessionDep
 from api.examples import CLAIM, TICKET, declared, shown
 from engine.claims import history
 from engine.drops.model import NoSuchDrop, from_ms
@@ -72,14 +72,19 @@ async def claim(drop_id: str, request: Request, use: ServicesDep) -> Response:
     return Response(told.body, told.status, media_type="application/json")
 
 
-@router.get("/claims", responses=declared("session-invalid", "ledger-unavailable"))
+@router.get("/claims", responses=declared("session-invalid", "id-invalid", "ledger-unavailable"))
 async def my_claims(
-    use: ServicesDep, session: SessionDep, limit: Annotated[int, Query(ge=1, le=1_000)] = 100
+    use: ServicesDep, session: SessionDep, after: str | None = None, limit: PageLimit = 100
 ) -> dict[str, Any]:
-    """The session's own claims, the newest first, as the ledger has them: a claim gets there within a second or so."""
+    """The session's own claims, the newest first, as the ledger has them: a claim gets there within a second or so.
+
+    `after` is the `next` of the page before.
+    """
+    last = None if after is None else ClaimId.parse(after)
     async with use.stores.ledger.connect() as connection:
-        recorded = await history.of_member(connection, session.member_id, limit)
-    return {"claims": [await _shown(use, row) for row in recorded]}
+        recorded = await history.of_member(connection, session.member_id, limit, last)
+    page = [await _shown(use, row) for row in recorded]
+    return {"claims": page, "next": page[-1]["claim_id"] if len(page) == limit else None}
 
 
 @router.post(

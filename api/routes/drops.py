@@ -6,11 +6,11 @@ from collections.abc import AsyncIterator
 from dataclasses import asdict
 from typing import Annotated, Any, ClassVar
 
-from fastapi import APIRouter, Depends, Header, Query, Request
+from fastapi import APIRouter, Depends, Header, Request
 from fastapi.responses import Response
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 
-from api.deps import JsonBody, OperatorDep, Services, ServicesDep
+from api.deps import ActorDep, JsonBody, OperatorDep, PageLimit, Services, ServicesDep
 from api.examples import DROP, declared, shown, taken
 from engine import ids
 from engine.claims import history
@@ -24,11 +24,14 @@ LIVE_EVERY_S = 1.0
 Responses = dict[int | str, dict[str, Any]]
 _DROP: Responses = {200: shown({**DROP, "status": "launched", "revision": 2}, "The drop")}
 _READ: Responses = {**_DROP, **declared("no-such-drop", "not-ready")}
-_PROBLEMS = declared(
+_PROBLEMS = (
     "no-such-drop", "wrong-status", "stale-revision", "session-invalid", "operators-only", "store-unavailable",
     "not-ready",
 )  # fmt: skip
-_ACT: Responses = {**_DROP, **_PROBLEMS}
+
+
+def _act(*more: str) -> Responses:
+    return {**_DROP, **declared(*_PROBLEMS, "idempotency-key-reused", *more)}
 
 
 async def existing(drop_id: str, use: ServicesDep) -> Drop:
@@ -48,13 +51,21 @@ class RevisionRequired(Invalid):
     status_code=201,
     responses={
         201: shown({**DROP, "status": "draft", "revision": 1}, "Created as a draft"),
-        **declared("spec-invalid", "duplicate-drop", "session-invalid", "operators-only", "media-type", "too-large"),
+        **declared(
+            "spec-invalid",
+            "duplicate-drop",
+            "session-invalid",
+            "operators-only",
+            "media-type",
+            "too-large",
+            "idempotency-key-reused",
+        ),
     },
     openapi_extra=taken(DROP),
 )
-async def create(body: JsonBody, use: ServicesDep, operator: OperatorDep, response: Response) -> dict[str, Any]:
+async def create(body: JsonBody, use: ServicesDep, actor: ActorDep, response: Response) -> dict[str, Any]:
     """Create a drop as a draft; the body is the drop as in examples/lychee-2025.yaml, in JSON."""
-    return _answer(await use.drops.create(parse(body, "body"), operator.member_id), response)
+    return _answer(await use.drops.create(parse(body, "body"), actor), response)
 
 
 @router.get("")
@@ -62,12 +73,13 @@ async def listed(
     use: ServicesDep,
     _: OperatorDep,
     after: str | None = None,
-    limit: Annotated[int, Query(ge=1, le=500)] = 100,
+    limit: PageLimit = 100,
 ) -> dict[str, Any]:
-    """Drops by id; `after` is the last id of the page before."""
+    """Drops by id; `after` is the `next` of the page before."""
     if after is not None:
         ids.name(after, "after")
-    return {"drops": [_shown(drop) for drop in await use.drops.listed(after, limit)]}
+    page = [_shown(drop) for drop in await use.drops.listed(after, limit)]
+    return {"drops": page, "next": page[-1]["id"] if len(page) == limit else None}
 
 
 @router.get("/{drop_id}", responses=_READ)
@@ -78,14 +90,14 @@ async def read(drop_id: str, use: ServicesDep, response: Response) -> dict[str, 
 
 @router.patch(
     "/{drop_id}",
-    responses={**_ACT, **declared("revision-required", "spec-invalid")},
+    responses=_act("revision-required", "spec-invalid"),
     openapi_extra=taken({"limit_per_member": 2}),
 )
 async def amend(
     drop_id: str,
     body: JsonBody,
     use: ServicesDep,
-    operator: OperatorDep,
+    actor: ActorDep,
     response: Response,
     if_match: Annotated[str | None, Header(description='The ETag that you saw, such as "3"')] = None,
 ) -> dict[str, Any]:
@@ -97,48 +109,48 @@ async def amend(
         raise RevisionRequired(f"If-Match: {if_match[:40]!r} is not an ETag of a drop")
     if not isinstance(body, dict):
         raise SpecInvalid("amendment: expected names and values", errors=[])
-    return _answer(await use.drops.amend(drop_id, body, int(text), operator.member_id), response)
+    return _answer(await use.drops.amend(drop_id, body, int(text), actor), response)
 
 
-@router.post("/{drop_id}/launch", responses=_ACT)
-async def launch(drop_id: str, use: ServicesDep, operator: OperatorDep, response: Response) -> dict[str, Any]:
+@router.post("/{drop_id}/launch", responses=_act())
+async def launch(drop_id: str, use: ServicesDep, actor: ActorDep, response: Response) -> dict[str, Any]:
     """Make a draft claimable from its opening on."""
-    return _answer(await use.drops.launch(drop_id, operator.member_id), response)
+    return _answer(await use.drops.launch(drop_id, actor), response)
 
 
-@router.post("/{drop_id}/pause", responses=_ACT)
-async def pause(drop_id: str, use: ServicesDep, operator: OperatorDep, response: Response) -> dict[str, Any]:
+@router.post("/{drop_id}/pause", responses=_act())
+async def pause(drop_id: str, use: ServicesDep, actor: ActorDep, response: Response) -> dict[str, Any]:
     """Stop giving out; tickets stay good."""
-    return _answer(await use.drops.pause(drop_id, operator.member_id), response)
+    return _answer(await use.drops.pause(drop_id, actor), response)
 
 
-@router.post("/{drop_id}/resume", responses=_ACT)
-async def resume(drop_id: str, use: ServicesDep, operator: OperatorDep, response: Response) -> dict[str, Any]:
+@router.post("/{drop_id}/resume", responses=_act())
+async def resume(drop_id: str, use: ServicesDep, actor: ActorDep, response: Response) -> dict[str, Any]:
     """Go on giving out."""
-    return _answer(await use.drops.resume(drop_id, operator.member_id), response)
+    return _answer(await use.drops.resume(drop_id, actor), response)
 
 
-@router.post("/{drop_id}/close", responses=_ACT)
-async def close(drop_id: str, use: ServicesDep, operator: OperatorDep, response: Response) -> dict[str, Any]:
+@router.post("/{drop_id}/close", responses=_act())
+async def close(drop_id: str, use: ServicesDep, actor: ActorDep, response: Response) -> dict[str, Any]:
     """End a drop for good."""
-    return _answer(await use.drops.close(drop_id, operator.member_id), response)
+    return _answer(await use.drops.close(drop_id, actor), response)
 
 
 @router.post(
     "/{drop_id}/restock",
-    responses={**_ACT, **declared("restock-invalid")},
+    responses=_act("restock-invalid"),
     openapi_extra=taken({"item": "box-5jin", "quantity": 100}),
 )
 async def restock(
-    drop_id: str, body: JsonBody, use: ServicesDep, operator: OperatorDep, response: Response
+    drop_id: str, body: JsonBody, use: ServicesDep, actor: ActorDep, response: Response
 ) -> dict[str, Any]:
     """Add units of an item: `{"item": "box-5jin", "quantity": 100}`."""
     given = body if isinstance(body, dict) else {}
-    change = await use.drops.restock(drop_id, str(given.get("item", "")), given.get("quantity", 0), operator.member_id)
+    change = await use.drops.restock(drop_id, str(given.get("item", "")), given.get("quantity", 0), actor)
     return _answer(change, response)
 
 
-@router.get("/{drop_id}/report", responses=_PROBLEMS)
+@router.get("/{drop_id}/report", responses=declared(*_PROBLEMS))
 async def report(drop_id: str, use: ServicesDep, _: OperatorDep) -> dict[str, Any]:
     """What was given out, counted in the ledger, beside what the store says."""
     drop, live = await use.drops.read(drop_id), await use.drops.live(drop_id)

@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 from datetime import datetime
 from typing import NamedTuple
 
-from sqlalchemy import func, select
+from sqlalchemy import func, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from engine.ids import ClaimId, DropId
@@ -38,6 +38,7 @@ _COLUMNS = (
     claims.c.claimed_at,
     claims.c.released_at,
 )
+_KEY = (claims.c.drop_id, claims.c.partition, claims.c.serial)
 
 
 async def find(connection: AsyncConnection, claim_id: ClaimId) -> RecordedClaim | None:
@@ -53,12 +54,16 @@ async def find(connection: AsyncConnection, claim_id: ClaimId) -> RecordedClaim 
     return None if row is None else _claim(tuple(row))
 
 
-async def of_member(connection: AsyncConnection, member_id: str, limit: int) -> list[RecordedClaim]:
-    """A member's claims, the newest first (index `claims_ticket_key`)."""
-    rows = await connection.execute(
-        select(*_COLUMNS).where(claims.c.member_id == member_id).order_by(claims.c.claimed_at.desc()).limit(limit)
-    )
-    return [_claim(tuple(row)) for row in rows]
+async def of_member(
+    connection: AsyncConnection, member_id: str, limit: int, after: ClaimId | None = None
+) -> list[RecordedClaim]:
+    """A member's claims, the newest first, from the one after `after` on (index `claims_ticket_key`)."""
+    order = (claims.c.claimed_at, *_KEY)
+    query = select(*_COLUMNS).where(claims.c.member_id == member_id).order_by(*(by.desc() for by in order)).limit(limit)
+    if after is not None:
+        last = select(claims.c.claimed_at, *_KEY).where(tuple_(*_KEY) == tuple(after))
+        query = query.where(tuple_(*order) < last.scalar_subquery())
+    return [_claim(tuple(row)) for row in await connection.execute(query)]
 
 
 async def of_drop(connection: AsyncConnection, drop_id: str) -> AsyncIterator[RecordedClaim]:

@@ -5,11 +5,13 @@ the store when the revision is the next one, and the ledger applies the same con
 service or from the outbox, whichever comes first; so both sides always agree on what revision N looks like.
 """
 
+import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Any, ClassVar
+from hashlib import blake2b
+from typing import Any, ClassVar, NamedTuple
 
 from engine.bounds import STOCK_MAX
 from engine.drops.spec import DropSpec, SpecInvalid, Wave, amended, parse
@@ -65,16 +67,39 @@ class StaleRevision(Refused):
     code: ClassVar[str] = "stale-revision"
 
 
+class KeyReused(Invalid):
+    """An `Idempotency-Key` that its operator has used for another request on this drop."""
+
+    code: ClassVar[str] = "idempotency-key-reused"
+
+
 class RestockInvalid(Invalid):
     code: ClassVar[str] = "restock-invalid"
+
+
+class Actor(NamedTuple):
+    """Which operator acts; an act sent again under the same key is answered as it was, not done again.
+
+    Source of the key: RFC draft "The Idempotency-Key HTTP Header Field", draft-ietf-httpapi-idempotency-key-header.
+    """
+
+    member_id: str
+    idempotency_key: str | None = None
+
+    def act(self) -> str:
+        """The id of the act: one of its own without a key, else the same for the same operator and key."""
+        if self.idempotency_key is None:
+            return secrets.token_hex(16)
+        return blake2b(f"{self.member_id}\0{self.idempotency_key}".encode(), digest_size=16).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)
 class Control:
     """One act on a drop.
 
-    `at` is the store's time of the act; `act` is a random id, so that the same act applied twice is recognised;
-    `change` holds what the verb needs: `{"spec": …}` for create and amend, `{"item", "quantity"}` for restock.
+    `at` is the store's time of the act; `act` is its id (`Actor.act`), by which the same act applied twice is
+    recognised; `change` holds what the verb needs: `{"spec": …}` for create and amend, `{"item", "quantity"}` for
+    restock.
     """
 
     verb: Verb

@@ -5,7 +5,6 @@ all the same.
 """
 
 import asyncio
-import secrets
 import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -25,9 +24,11 @@ from engine.claims.store import ScriptStore
 from engine.drops import store
 from engine.drops.figures import LiveFigures, sum_up
 from engine.drops.model import (
+    Actor,
     Control,
     Drop,
     DuplicateDrop,
+    KeyReused,
     NoSuchDrop,
     StaleRevision,
     Verb,
@@ -51,33 +52,33 @@ class Drops:
         self._cache: dict[str, tuple[float, Drop]] = {}
         self._reading: dict[str, asyncio.Task[Drop]] = {}
 
-    async def create(self, spec: DropSpec, actor: str) -> Drop:
+    async def create(self, spec: DropSpec, actor: Actor) -> Drop:
         """A new drop, as a draft; raises `DuplicateDrop` when its id is taken."""
         try:
             return await self._act(spec.id, Verb.CREATE, actor, {"spec": spec.model_dump(mode="json")})
         except StaleRevision:
             raise DuplicateDrop(f"there is a drop {spec.id!r} already: choose another id", drop_id=spec.id) from None
 
-    async def launch(self, drop_id: str, actor: str) -> Drop:
+    async def launch(self, drop_id: str, actor: Actor) -> Drop:
         """Make a draft claimable from its opening on."""
         return await self._act(drop_id, Verb.LAUNCH, actor)
 
-    async def pause(self, drop_id: str, actor: str) -> Drop:
+    async def pause(self, drop_id: str, actor: Actor) -> Drop:
         """Stop giving out; tickets stay good, repeats are answered."""
         return await self._act(drop_id, Verb.PAUSE, actor)
 
-    async def resume(self, drop_id: str, actor: str) -> Drop:
+    async def resume(self, drop_id: str, actor: Actor) -> Drop:
         return await self._act(drop_id, Verb.RESUME, actor)
 
-    async def close(self, drop_id: str, actor: str) -> Drop:
+    async def close(self, drop_id: str, actor: Actor) -> Drop:
         """End a drop for good."""
         return await self._act(drop_id, Verb.CLOSE, actor)
 
-    async def restock(self, drop_id: str, item: str, quantity: int, actor: str) -> Drop:
+    async def restock(self, drop_id: str, item: str, quantity: int, actor: Actor) -> Drop:
         """Add units of an item, released at once (or at the opening, before it)."""
         return await self._act(drop_id, Verb.RESTOCK, actor, {"item": item, "quantity": quantity})
 
-    async def amend(self, drop_id: str, change: Mapping[str, Any], expected_revision: int | None, actor: str) -> Drop:
+    async def amend(self, drop_id: str, change: Mapping[str, Any], expected_revision: int | None, actor: Actor) -> Drop:
         """Change the definition; raises `StaleRevision` when the drop is not at the revision that the operator saw."""
         return await self._act(drop_id, Verb.AMEND, actor, {"spec": dict(change)}, expected_revision)
 
@@ -146,22 +147,26 @@ class Drops:
         self,
         drop_id: str,
         verb: Verb,
-        actor: str,
+        actor: Actor,
         change: Mapping[str, Any] | None = None,
         expected_revision: int | None = None,
     ) -> Drop:
         _check_id(drop_id)
+        act, change = actor.act(), change or {}
         async with self._ledger.begin() as connection:
             drop = await store.read(connection, drop_id, for_update=True)
             if drop is None and verb is not Verb.CREATE:
                 raise _no_such(drop_id)
+            done = await store.acted(connection, drop, act) if drop else None
+            if done is not None:
+                return await self._repeat(*done, verb, change)
             if drop is not None and expected_revision not in (None, drop.revision):
                 raise StaleRevision(
                     f"drop {drop_id!r} is at revision {drop.revision}, not {expected_revision}: read it again",
                     revision=drop.revision,
                 )
             revision = drop.revision + 1 if drop else 1
-            control = Control(verb, revision, actor, await self._now(), secrets.token_hex(8), change or {})
+            control = Control(verb, revision, actor.member_id, await self._now(), act, change)
             await self._apply(after(drop, control), control)
             return await self._record(connection, drop_id, control)
 
@@ -170,7 +175,17 @@ class Drops:
         self.forget(drop_id)
         return drop
 
-    async def _apply(self, drop: Drop, control: Control) -> None:
+    async def _repeat(self, done: Control, drop: Drop, verb: Verb, change: Mapping[str, Any]) -> Drop:
+        if (done.verb, done.change) != (verb, change):
+            raise KeyReused(
+                f"this Idempotency-Key was used for another request on drop {drop.id!r} ({done.verb}): make a new one",
+                field="Idempotency-Key",
+            )
+        await self._apply(drop, done, repeated=True)
+        return drop
+
+    async def _apply(self, drop: Drop, control: Control, *, repeated: bool = False) -> None:
+        """Apply an act in every partition; one that was recorded before is for those that missed it."""
         text = control_text(control)
         for partition in range(self._partitions):
             fields = store_fields(drop, self._partitions, partition)
@@ -179,10 +194,12 @@ class Drops:
                 (keys.drop(partition, drop.id), keys.outbox(partition)),
                 (drop.id, control.revision, control.act, text, *(part for pair in fields.items() for part in pair)),
             )
-            if reply.startswith(b"stale"):
+            if reply.startswith(b"stale") and not repeated:
                 raise StaleRevision(
                     f"drop {drop.id!r} is further in the store than in the ledger: wait a second, then try again"
                 )
+            if reply == b"already" and not repeated:
+                raise NotReady("this very request is being carried out: send it again in a moment")
             if reply == b"not-ready":
                 raise NotReady(f"the state of drop {drop.id!r} is not in the store: see `flashclaim doctor`")
 

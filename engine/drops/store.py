@@ -4,7 +4,7 @@ from sqlalchemy import Row, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from engine.drops.model import Control, Drop, Status, after
+from engine.drops.model import Control, Drop, Status, Verb, after
 from engine.drops.spec import DropSpec
 from engine.ledger.schema import drops, operator_actions
 
@@ -14,6 +14,19 @@ async def read(connection: AsyncConnection, drop_id: str, *, for_update: bool = 
     query = select(drops).where(drops.c.id == drop_id)
     row = (await connection.execute(query.with_for_update() if for_update else query)).one_or_none()
     return None if row is None else _drop(row)
+
+
+async def acted(connection: AsyncConnection, drop: Drop, act: str) -> tuple[Control, Drop] | None:
+    """An act that was done on a drop, and the drop as it was after it; by the unique key of drop and act."""
+    found = await connection.execute(
+        select(operator_actions).where(operator_actions.c.drop_id == drop.id, operator_actions.c.act == act)
+    )
+    row = found.one_or_none()
+    if row is None:
+        return None
+    control = Control(Verb(row.verb), row.revision, row.actor, row.at, row.act, row.change)
+    spec, status = DropSpec.model_validate(row.after["spec"]), Status(row.after["status"])
+    return control, Drop(spec, status, row.revision, drop.epoch)
 
 
 async def listed(connection: AsyncConnection, after_id: str | None, limit: int) -> list[Drop]:
@@ -49,6 +62,7 @@ async def record(connection: AsyncConnection, drop_id: str, control: Control) ->
             revision=control.revision,
             verb=str(control.verb),
             actor=control.actor,
+            act=control.act,
             at=control.at,
             change=dict(control.change),
             before=None if drop is None else {"status": str(drop.status), "spec": _json(drop)},

@@ -73,11 +73,13 @@ operator_actions = Table(
     Column("revision", Integer, nullable=False),
     Column("verb", Text, nullable=False),
     Column("actor", Text, nullable=False),
+    Column("act", Text),  # from migration 0002 on; by it a repeated request is recognised
     Column("at", _Instant, nullable=False),
     Column("change", JSONB, nullable=False),
     Column("before", JSONB),
     Column("after", JSONB, nullable=False),
     UniqueConstraint("drop_id", "revision"),
+    UniqueConstraint("drop_id", "act"),
 )
 
 # What could not be read or does not fit: kept whole, with the reason, and alarmed. Never dropped.

@@ -3,7 +3,7 @@
 import asyncio
 import json
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from sqlalchemy import select
@@ -42,7 +42,7 @@ async def test_a_wrong_drop_is_422_names_the_field_and_changes_nothing(
     answer = await api.operate("POST", "/v1/drops", drop_json("trial") | change)
     found = problem(answer, 422, "spec-invalid")
     assert field in [error["field"] for error in found["errors"]]
-    assert (await api.operate("GET", "/v1/drops")).json() == {"drops": []}
+    assert (await api.operate("GET", "/v1/drops")).json()["drops"] == []
 
 
 async def test_the_wrong_waves_are_named(api: Api) -> None:
@@ -140,6 +140,71 @@ async def test_parallel_restocks_all_count(api: Api) -> None:
     assert (await api.client.get("/v1/drops/trial")).json()["items"][0]["stock"] == 17
 
 
+class TestIdempotencyKeys:
+    """An act sent again under the same key is done once, and answered as it was the first time."""
+
+    BODY: ClassVar[dict[str, Any]] = {"item": "box", "quantity": 2}
+
+    async def test_a_restock_sent_again_is_done_once(self, api: Api) -> None:
+        await api.launched(stock=1)
+        sends = [
+            api.operate("POST", "/v1/drops/trial/restock", self.BODY, **{"Idempotency-Key": "a"}) for _ in range(6)
+        ]
+        answers = await asyncio.gather(*sends)
+        assert {(answer.status_code, answer.headers["etag"]) for answer in answers} == {(200, '"3"')}
+        await api.operate("POST", "/v1/drops/trial/restock", self.BODY, **{"Idempotency-Key": "b"})
+        late = await api.operate("POST", "/v1/drops/trial/restock", self.BODY, **{"Idempotency-Key": "a"})
+        assert late.json()["items"][0]["stock"] == 3, "as it was answered then"
+        assert (await api.client.get("/v1/drops/trial")).json()["items"][0]["stock"] == 5
+
+    async def test_every_act_can_be_sent_again(self, api: Api) -> None:
+        create: tuple[str, str, Any, dict[str, str]] = ("POST", "/v1/drops", drop_json("trial"), {})
+        amend = ("PATCH", "/v1/drops/trial", {"limit_per_member": 2}, {"If-Match": '"4"'})
+        acts: list[tuple[str, str, Any, dict[str, str]]] = [
+            ("POST", f"/v1/drops/trial/{verb}", None, {}) for verb in ("launch", "pause", "resume", "close")
+        ]
+        for number, (method, path, body, headers) in enumerate([create, *acts[:3], amend, acts[3]]):
+            sent = headers | {"Idempotency-Key": f"act-{number}"}
+            first, again = [await api.operate(method, path, body, **sent) for _ in range(2)]
+            assert first.is_success, first.text
+            assert (again.status_code, again.json()) == (first.status_code, first.json())
+
+    async def test_a_key_for_something_else_is_422(self, api: Api) -> None:
+        await api.launched()
+        key = {"Idempotency-Key": "a"}
+        await api.operate("POST", "/v1/drops/trial/restock", self.BODY, **key)
+        other = {"item": "box", "quantity": 3}
+        answer = await api.operate("POST", "/v1/drops/trial/restock", other, **key)
+        problem(answer, 422, "idempotency-key-reused")
+        problem(await api.operate("POST", "/v1/drops/trial/pause", **key), 422, "idempotency-key-reused")
+        theirs = api.bearer("another", "operator") | key
+        answer = await api.client.post("/v1/drops/trial/pause", headers=theirs)
+        assert answer.status_code == 200, "keys are each operator's own"
+        for text in ("", "x" * 201, "a b"):
+            answer = await api.operate("POST", "/v1/drops/trial/resume", **{"Idempotency-Key": text})
+            problem(answer, 422, "invalid")
+
+    async def test_an_act_whose_server_was_killed_is_found_again(
+        self, api: Api, stores: Stores, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The store has applied it, the ledger has not: the worker brings it there, and then the key finds it."""
+        await api.launched(stock=1)
+
+        async def killed(*_: object) -> None:
+            raise RuntimeError("killed")
+
+        with monkeypatch.context() as patched:
+            patched.setattr("engine.drops.store.record", killed)
+            lost = await api.operate("POST", "/v1/drops/trial/restock", self.BODY, **{"Idempotency-Key": "a"})
+        problem(lost, 500, "internal")
+        again = await api.operate("POST", "/v1/drops/trial/restock", self.BODY, **{"Idempotency-Key": "a"})
+        problem(again, 503, "not-ready")
+        await record_all(stores)
+        again = await api.operate("POST", "/v1/drops/trial/restock", self.BODY, **{"Idempotency-Key": "a"})
+        assert again.json()["items"][0]["stock"] == 3
+        assert (await api.client.get("/v1/drops/trial")).json()["items"][0]["stock"] == 3
+
+
 async def test_every_act_leaves_a_row_with_who_and_what(api: Api, stores: Stores) -> None:
     await api.launched()
     await api.operate("POST", "/v1/drops/trial/pause")
@@ -158,9 +223,11 @@ async def test_every_act_leaves_a_row_with_who_and_what(api: Api, stores: Stores
 async def test_report_and_list(api: Api, stores: Stores) -> None:
     for name in ("a", "b", "c"):
         await api.launched(name)
-    listed = (await api.operate("GET", "/v1/drops?limit=2")).json()["drops"]
-    assert [drop["id"] for drop in listed] == ["a", "b"]
-    assert [d["id"] for d in (await api.operate("GET", "/v1/drops?after=b")).json()["drops"]] == ["c"]
+    page = (await api.operate("GET", "/v1/drops?limit=2")).json()
+    assert [drop["id"] for drop in page["drops"]] == ["a", "b"]
+    page = (await api.operate("GET", f"/v1/drops?limit=2&after={page['next']}")).json()
+    assert [drop["id"] for drop in page["drops"]] == ["c"]
+    assert page["next"] is None
     await api.claim(await api.ticket(drop_id="a"), "a")
     await record_all(stores)
     report = (await api.operate("GET", "/v1/drops/a/report")).json()

@@ -11,6 +11,7 @@ from engine.claims import keys, receipt
 from engine.claims.service import Claims
 from engine.claims.store import RedisStore
 from engine.claims.wire import ClaimRequest, pack_request
+from engine.drops.model import Actor
 from engine.drops.service import Drops
 from engine.ids import ClaimId, DropId
 from engine.ledger.audit import AuditReport, audit
@@ -34,8 +35,8 @@ class Rushed:
         self.claims = Claims(RedisStore(stores.redis), stores.ledger, self.drops, settings)
 
     async def rush(self) -> None:
-        await self.drops.create(drop_spec("trial", stock=60), "boss")
-        await self.drops.launch("trial", "boss")
+        await self.drops.create(drop_spec("trial", stock=60), Actor("boss"))
+        await self.drops.launch("trial", Actor("boss"))
         with self.log.open("w") as log:
             for number in range(CLAIMS):
                 issued = await self.claims.issue_ticket(Session(f"m-{number}", f"m-{number}"), "trial", None, None)
