@@ -3,6 +3,8 @@
 Pure ASGI, one layer: per request it costs a few microseconds, where a middleware class per concern costs tens each.
 """
 
+import asyncio
+import itertools
 import re
 import secrets
 import time
@@ -22,7 +24,7 @@ SECONDS = Histogram(
     ["route"],
     buckets=(0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5, 1, 5),
 )
-_HEADERS = [
+HEADERS = [
     (b"x-content-type-options", b"nosniff"),
     (b"referrer-policy", b"no-referrer"),
     (b"cache-control", b"no-store"),
@@ -30,7 +32,51 @@ _HEADERS = [
 ]
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}", re.ASCII)
 _QUIET = {"/healthz", "/readyz", "/metrics"}
+_START = secrets.token_hex(
+    4
+).encode()  # with a count, an id that no other process makes
+_counter = itertools.count()
 _log = structlog.get_logger("access")
+
+
+def request_id_of(given: bytes | None) -> bytes:
+    """The id that the client or a proxy gave the request, when it is one that can be logged; else a new one."""
+    if given is not None and _REQUEST_ID.fullmatch(given):
+        return given
+    return b"%b-%x" % (_START, next(_counter))
+
+
+def log_answer(method: str, route: str, path: str, status: int, took_s: float, request_id: bytes) -> None:
+    """One line of the access log."""
+    if route not in _QUIET:
+        _log.info(
+            "answered",
+            method=method,
+            route=route,
+            path=path[:200],
+            status=status,
+            ms=round(took_s * 1000, 1),
+            request_id=request_id.decode(),
+        )
+
+
+class Answers:
+    """Counts answers at the cost of a dictionary; the metric hears of them once a second."""
+
+    def __init__(self) -> None:
+        self._counts: dict[tuple[str, int], int] = {}
+
+    def count(self, route: str, status: int) -> None:
+        """Count one answer. Called within the event loop."""
+        if not self._counts:
+            asyncio.get_running_loop().call_later(1, self._flush)
+        key = (route, status)
+        self._counts[key] = self._counts.get(key, 0) + 1
+
+    def _flush(self) -> None:
+        counts, self._counts = self._counts, {}
+        for (route, status), count in counts.items():
+            REQUESTS.labels(route, status).inc(count)
 
 
 class _BodyTooLarge(Exception):
@@ -40,17 +86,16 @@ class _BodyTooLarge(Exception):
 class Edge:
     """The outermost layer of the app."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, logs_access: bool) -> None:
         self._app = app
+        self._logs_access = logs_access
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
         given = dict(scope["headers"])
-        request_id = given.get(b"x-request-id", b"")
-        if not _REQUEST_ID.fullmatch(request_id):
-            request_id = secrets.token_hex(8).encode()
+        request_id = request_id_of(given.get(b"x-request-id"))
         exchange = _Exchange(send, request_id)
         bounded = _bounded(receive)
         started_s = time.perf_counter()
@@ -67,16 +112,8 @@ class Edge:
         route = getattr(scope.get("route"), "path", "none")
         REQUESTS.labels(route, exchange.status).inc()
         SECONDS.labels(route).observe(took_s)
-        if route not in _QUIET:
-            _log.info(
-                "answered",
-                method=scope["method"],
-                route=route,
-                path=scope["path"][:200],
-                status=exchange.status,
-                ms=round(took_s * 1000, 1),
-                request_id=exchange.request_id.decode(),
-            )
+        if self._logs_access:
+            log_answer(scope["method"], route, scope["path"], exchange.status, took_s, exchange.request_id)
 
 
 class _Exchange:
@@ -88,7 +125,7 @@ class _Exchange:
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             self.status = message["status"]
-            message["headers"] = [*message.get("headers", []), (b"x-request-id", self.request_id), *_HEADERS]
+            message["headers"] = [*message.get("headers", []), (b"x-request-id", self.request_id), *HEADERS]
         await self._send(message)
 
     async def refuse_body(self) -> None:

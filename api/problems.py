@@ -13,6 +13,8 @@ from redis.exceptions import RedisError
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.exceptions import HTTPException
 
+from api.claim import Told
+from engine.bounds import HEAD_BYTES_MAX, REQUEST_S_MAX
 from engine.errors import FlashclaimError, Unavailable
 
 MEDIA_TYPE = "application/problem+json"
@@ -40,6 +42,7 @@ PROBLEMS: Mapping[str, tuple[int, str]] = {
     "no-such-claim": (404, "No such claim"),
     "not-found": (404, "Nothing here"),
     "method-not-allowed": (405, "Wrong method"),
+    "too-slow": (408, "Request took too long"),
     "too-large": (413, "Request is too large"),
     "media-type": (415, "Wrong media type"),
     "invalid": (422, "Request is not valid"),
@@ -50,6 +53,7 @@ PROBLEMS: Mapping[str, tuple[int, str]] = {
     "restock-invalid": (422, "Restock is not valid"),
     "receipt-invalid": (422, "Receipt is not valid"),
     "slow-down": (429, "Too many requests"),
+    "head-too-large": (431, "Request head is too large"),
     "internal": (500, "Something broke"),
     "overloaded": (503, "Overloaded"),
     "outcome-unknown": (503, "Outcome unknown"),
@@ -78,11 +82,33 @@ def headers(error: FlashclaimError, scheme: str = "Bearer") -> dict[str, str]:
     return found
 
 
-def answer(error: FlashclaimError) -> Response:
+def told(error: FlashclaimError) -> Told:
     """The answer that tells an error."""
     facts = {**error.facts, "retry_after_s": error.retry_after_s} if isinstance(error, Unavailable) else error.facts
     status, _ = PROBLEMS[error.code]
-    return Response(body(error.code, error.detail, facts), status, headers(error), MEDIA_TYPE)
+    return Told(status, body(error.code, error.detail, facts), MEDIA_TYPE, headers(error))
+
+
+def broken() -> Told:
+    """The answer when something broke that no rule foresees."""
+    return _plainly("internal", "something broke here; the operators can find it in the log")
+
+
+def head_too_large() -> Told:
+    return _plainly("head-too-large", f"the request's head has more than {HEAD_BYTES_MAX} bytes")
+
+
+def too_slow() -> Told:
+    return _plainly("too-slow", f"the request did not arrive within {REQUEST_S_MAX:.0f} s: send it again")
+
+
+def _plainly(code: str, detail: str) -> Told:
+    return Told(PROBLEMS[code][0], body(code, detail), MEDIA_TYPE)
+
+
+def response(told: Told) -> Response:
+    """An answer as Starlette writes it."""
+    return Response(told.body, told.status, dict(told.headers), told.media_type)
 
 
 def register(app: FastAPI) -> None:
@@ -98,7 +124,7 @@ def register(app: FastAPI) -> None:
 
 async def _flashclaim(_: Request, error: Exception) -> Response:
     assert isinstance(error, FlashclaimError)
-    return answer(error)
+    return response(told(error))
 
 
 async def _http(request: Request, error: Exception) -> Response:
@@ -134,9 +160,7 @@ async def _store_away(_: Request, __: Exception) -> Response:
 
 
 async def _internal(_: Request, __: Exception) -> Response:
-    return Response(
-        body("internal", "something broke here; the operators can find it in the log"), 500, media_type=MEDIA_TYPE
-    )
+    return response(broken())
 
 
 def _plain(value: Any) -> Any:

@@ -1,6 +1,7 @@
 """Rates per second, counted in the process: bounded in memory by what one second brings."""
 
 import time
+from collections.abc import Hashable
 from typing import ClassVar
 
 from engine.errors import Unavailable
@@ -16,14 +17,15 @@ class Rate:
     """At most `per_second` requests of each key in a second of the clock; 0 switches it off."""
 
     def __init__(self, per_second: int, whose: str) -> None:
+        self.is_on = per_second > 0
         self._per_second = per_second
         self._whose = whose
         self._second = 0
-        self._counts: dict[str, int] = {}
+        self._counts: dict[Hashable, int] = {}
 
-    def count(self, key: str) -> None:
+    def count(self, key: Hashable) -> None:
         """Count one request; raises `SlowDown` past the rate."""
-        if not self._per_second:
+        if not self.is_on:
             return
         second = int(time.monotonic())
         if second != self._second:

@@ -32,6 +32,7 @@ def register(app: typer.Typer) -> None:
         """
         import uvicorn
 
+        from api.gate import ClaimProtocol
         from engine.runtime.settings import load_settings
 
         if data is not None:
@@ -44,7 +45,7 @@ def register(app: typer.Typer) -> None:
             port=port,
             workers=workers,
             loop="uvloop",
-            http="httptools",
+            http=ClaimProtocol,
             access_log=False,
             log_level="warning",
             forwarded_allow_ips=settings.trusted_proxies,

@@ -19,7 +19,8 @@ SERIAL_MAX = 2_147_483_647  # of claims in one drop and partition: the ledger ke
 
 # A batch: claims in one script call. 512 claims take Valkey about 1.5 ms.
 BATCH_CLAIMS_MAX = 512
-BATCHES_IN_FLIGHT_MAX = 2
+BATCHES_IN_FLIGHT_MAX = 2  # of one drop and partition
+BATCHES_AT_ONCE_MAX = 16  # of one process: as many connections to the store
 # Waiting claims of one batcher: at a pessimistic 10,000 claims/s this is a wait of 1.6 s.
 QUEUE_CLAIMS_MAX = 16_384
 QUEUE_WAIT_S_MAX = 2.0
@@ -29,6 +30,8 @@ STORE_TIMEOUT_S = 5.0  # past it the outcome of a batch is unknown
 TICKET_BYTES_MAX = 1 + 1 + 1 + DROP_ID_CHARS_MAX + 6 + 6 + 8 + 1 + 2 + 2 * (1 + MEMBER_ID_BYTES_MAX) + 16
 TICKET_CHARS_MAX = -(-TICKET_BYTES_MAX * 4 // 3)
 CLAIM_BODY_BYTES_MAX = 1_024
+HEAD_BYTES_MAX = 65_536  # of a request that comes in pieces: eight session tokens of the longest kind
+REQUEST_S_MAX = 10.0  # for the head of any request, and for the whole of a claim
 PAGE_ROWS_MAX = 500  # of a list: 500 drops of ten items are about 500 kB
 REQUEST_BODY_BYTES_MAX = 1_048_576  # a drop of 64 items and 256 waves is about 60 kB
 

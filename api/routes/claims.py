@@ -6,10 +6,11 @@ from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
 from api import claim as claim_path
+from api import problems
 from api.deps import OperatorDep, PageLimit, ServicesDep, SessionDep
 from api.examples import CLAIM, TICKET, declared, shown
 from engine.claims import history
-from engine.drops.model import NoSuchDrop, from_ms
+from engine.drops.model import NoSuchDrop
 from engine.ids import ClaimId
 
 router = APIRouter(prefix="/v1", tags=["claims"])
@@ -38,11 +39,11 @@ _TICKET_HEADER = {
     },
     openapi_extra=_WISH,
 )  # fmt: skip
-async def issue_ticket(drop_id: str, request: Request, use: ServicesDep, session: SessionDep) -> dict[str, Any]:
+async def issue_ticket(drop_id: str, request: Request, use: ServicesDep, session: SessionDep) -> Response:
     """Take a ticket, at any time up to the close, also before the opening. One ticket, one claim."""
     wish = claim_path.wish_of(await request.body(), request.headers.get("content-type"))
-    issued = await use.claims.issue_ticket(session, drop_id, wish.item, wish.quantity)
-    return issued._asdict()
+    issued = use.claims.issue_ticket(session, await use.drops.get(drop_id), wish.item, wish.quantity)
+    return problems.response(claim_path.rendered_ticket(issued))
 
 
 @router.post(
@@ -67,9 +68,9 @@ async def claim(drop_id: str, request: Request, use: ServicesDep) -> Response:
     text = claim_path.ticket_of(headers.get("authorization"))
     wish = claim_path.wish_of(await request.body(), headers.get("content-type"))
     ticket = use.claims.open_ticket(text)
-    use.member_rate.count(ticket.request.member)
-    told = claim_path.rendered(await use.claims.claim(drop_id, ticket, wish.item, wish.quantity))
-    return Response(told.body, told.status, media_type="application/json")
+    use.member_rate.count(ticket.member)
+    drop = await use.drops.get(drop_id)
+    return problems.response(claim_path.rendered(await use.claims.claim(drop, ticket, wish.item, wish.quantity)))
 
 
 @router.get("/claims", responses=declared("session-invalid", "id-invalid", "ledger-unavailable"))
@@ -111,7 +112,7 @@ async def verify_receipt(request: Request, use: ServicesDep) -> dict[str, Any]:
         "item": await _item(use, body.claim_id.drop_id, body.request.item),
         "quantity": body.request.quantity,
         "serial": body.claim_id.serial,
-        "claimed_at": from_ms(body.at_ms),
+        "claimed_at": claim_path.instant(body.at_ms),
     }
 
 

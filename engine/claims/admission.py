@@ -9,7 +9,7 @@ from engine.claims.receipt import sign
 from engine.claims.ticket import Ticket, TicketInvalid
 from engine.claims.wire import FIXED_BYTES, ITEM_AT, WINDOW_BYTES
 from engine.drops.model import Drop
-from engine.errors import Invalid
+from engine.errors import FlashclaimError, Invalid
 from engine.ids import ClaimId, partition_of
 
 _ITEM_BYTE = WINDOW_BYTES + ITEM_AT
@@ -78,10 +78,12 @@ def partition(asked: bytes, partitions: int) -> int:
     return partition_of(asked[subject_at:] or asked[member_at : subject_at - 1], partitions)
 
 
-def told(keyring: Keyring, drop: Drop, in_partition: int, asked: bytes, decision: Decision, now_ms: int) -> Claim:
-    """The claim with its receipt; raises the refusal where the decision is one."""
+def told(
+    keyring: Keyring, drop: Drop, in_partition: int, asked: bytes, decision: Decision, now_ms: int
+) -> Claim | FlashclaimError:
+    """The claim with its receipt, or the refusal where the decision is one."""
     if decision.verdict is not Verdict.ACCEPTED and decision.verdict is not Verdict.REPEATED:
-        raise refusal(decision, now_ms)
+        return refusal(decision, now_ms)
     claim_id = ClaimId(drop.id, in_partition, decision.serial)
     given = bytes((decision.item, decision.quantity >> 8, decision.quantity & 255))
     request = asked[WINDOW_BYTES:_ITEM_BYTE] + given + asked[_ITEM_BYTE + 3 :]

@@ -2,18 +2,26 @@
 
 One batcher for each partition and drop in a process. There is no linger: an idle batcher sends at the end of the event
 loop's turn, a busy one when the batch in flight is back. The queue is bounded by the wait that it means, not by its
-length alone; past the bound a claim is refused at once (`Overloaded`) and the store never hears of it.
+length alone; past the bound a claim is refused at once (`Overloaded`) and the store never hears of it. The drops of a
+process take turns at the store, so that a rush on one of them does not starve the others.
 """
 
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from math import ceil
+from time import perf_counter
 
 import structlog
 from prometheus_client import Histogram
 
-from engine.bounds import BATCH_CLAIMS_MAX, BATCHES_IN_FLIGHT_MAX, QUEUE_CLAIMS_MAX, QUEUE_WAIT_S_MAX
+from engine.bounds import (
+    BATCH_CLAIMS_MAX,
+    BATCHES_AT_ONCE_MAX,
+    BATCHES_IN_FLIGHT_MAX,
+    QUEUE_CLAIMS_MAX,
+    QUEUE_WAIT_S_MAX,
+)
 from engine.claims.model import Decision, OutcomeUnknown, Overloaded
 from engine.claims.store import Batch
 from engine.errors import Unavailable
@@ -22,16 +30,42 @@ Send = Callable[[Sequence[bytes]], Awaitable[Batch]]
 Waiter = Callable[[Decision | Unavailable, int], None]  # the decision, and the store's time in ms
 
 _SMOOTHING = 0.2  # how much the newest batch counts in the expected time of the next one
+_QUEUE_TRUSTED = 64  # a shorter queue is part of the next batch: its wait is not worked out
 
 BATCH_CLAIMS = Histogram(
     "flashclaim_batch_claims", "Claims in one script call", buckets=(1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
 )
-BATCH_SECONDS = Histogram(
-    "flashclaim_batch_seconds",
-    "Time of one script call, sent to answered, fsync included",
-    buckets=(0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5, 1, 5),
+# Observed once a batch, for its oldest claim: what the slowest of them met, at a cost that no claim feels.
+STAGE_SECONDS = Histogram(
+    "flashclaim_claim_stage_seconds",
+    "Time of a batch's oldest claim in each stage: gather (queued), store (sent to answered, fsync included), tell",
+    ["stage"],
+    buckets=(0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5, 1, 5),
 )
+_GATHER, _STORE, _TELL = (STAGE_SECONDS.labels(stage) for stage in ("gather", "store", "tell"))
 _log = structlog.get_logger(__name__)
+
+
+class Turns:
+    """The batches that a process may have at the store at once, dealt out to its batchers in the order they asked."""
+
+    def __init__(self, at_once: int = BATCHES_AT_ONCE_MAX) -> None:
+        self._free = at_once
+        self._waiting: deque[Callable[[], None]] = deque()
+
+    def ask(self, start: Callable[[], None]) -> None:
+        """Call `start` when it is its turn; at once when there is room."""
+        self._waiting.append(start)
+        self._deal()
+
+    def give_back(self) -> None:
+        self._free += 1
+        self._deal()
+
+    def _deal(self) -> None:
+        while self._free and self._waiting:
+            self._free -= 1
+            self._waiting.popleft()()
 
 
 class Batcher:
@@ -40,40 +74,24 @@ class Batcher:
     `send` gets the arguments of at most 512 claims and returns their batch, or raises `Unavailable`.
     """
 
-    def __init__(self, send: Send) -> None:
+    def __init__(self, send: Send, turns: Turns) -> None:
         self._send = send
-        self._queue: deque[tuple[bytes, Waiter]] = deque()
-        self._batches: set[asyncio.Task[None]] = set()
-        self._is_flush_due = False
-        self._batch_s = 0.0
+        self._turns = turns
+        self._queue: deque[tuple[bytes, Waiter, float]] = deque()
+        self._batches: dict[asyncio.Task[None], float] = {}  # those at the store, and when they asked for their turn
+        self._is_asking = False
+        self._asked_s = 0.0
+        self._batch_s = 0.0  # from asking for a turn to being answered, smoothed
 
     def submit(self, argument: bytes, waiter: Waiter) -> None:
         """Queue one claim; `waiter` is called exactly once with what became of it. Raises `Overloaded`."""
         queue = self._queue
-        if len(queue) >= BATCH_CLAIMS_MAX:
+        if len(queue) >= _QUEUE_TRUSTED:
             self._refuse_when_overloaded()
-        queue.append((argument, waiter))
-        if not self._is_flush_due and len(self._batches) < BATCHES_IN_FLIGHT_MAX:
-            self._is_flush_due = True
-            asyncio.get_running_loop().call_soon(self._flush)
-
-    async def decide(self, argument: bytes) -> tuple[Decision, int]:
-        """Queue one claim and wait; the decision and the store's time in ms. Raises `Unavailable`.
-
-        A caller that goes away cancels only its own wait: the claim is decided all the same.
-        """
-        answer: asyncio.Future[tuple[Decision, int]] = asyncio.get_running_loop().create_future()
-
-        def tell(decision: Decision | Unavailable, now_ms: int) -> None:
-            if answer.done():
-                return
-            if isinstance(decision, Unavailable):
-                answer.set_exception(decision)
-            else:
-                answer.set_result((decision, now_ms))
-
-        self.submit(argument, tell)
-        return await answer
+        queue.append((argument, waiter, perf_counter()))
+        if not self._is_asking and self._may_send():
+            self._is_asking, self._asked_s = True, perf_counter()
+            asyncio.get_running_loop().call_soon(self._turns.ask, self._start)
 
     async def drain(self) -> None:
         """Wait until every claim that was taken in has its answer."""
@@ -83,34 +101,45 @@ class Batcher:
             else:
                 await asyncio.sleep(0)
 
+    def _may_send(self) -> bool:
+        # A second batch goes out beside the first only when it is full: half-empty batches cost more than they win.
+        if not self._batches:
+            return True
+        return len(self._queue) >= BATCH_CLAIMS_MAX and len(self._batches) < BATCHES_IN_FLIGHT_MAX
+
     def _refuse_when_overloaded(self) -> None:
-        wait_s = len(self._queue) / BATCH_CLAIMS_MAX * self._batch_s
+        # A store that hangs shows in the age of the batch that it has, long before it shows in an average.
+        since_s = next(iter(self._batches.values()), self._asked_s)
+        wait_s = (1 + len(self._queue) / BATCH_CLAIMS_MAX) * max(self._batch_s, perf_counter() - since_s)
         if len(self._queue) >= QUEUE_CLAIMS_MAX or wait_s > QUEUE_WAIT_S_MAX:
             raise Overloaded(
                 "too many claims are waiting: send the same ticket again in a moment",
                 retry_after_s=max(1, ceil(wait_s)),
             )
 
-    def _flush(self) -> None:
-        self._is_flush_due = False
-        # A second batch goes out beside the first only when it is full: half-empty batches cost more than they win.
-        while self._queue and (
-            not self._batches or (len(self._queue) >= BATCH_CLAIMS_MAX and len(self._batches) < BATCHES_IN_FLIGHT_MAX)
-        ):
-            batch = [self._queue.popleft() for _ in range(min(BATCH_CLAIMS_MAX, len(self._queue)))]
-            task = asyncio.get_running_loop().create_task(self._run(batch))
-            self._batches.add(task)
-            task.add_done_callback(self._landed)
+    def _start(self) -> None:
+        self._is_asking = False
+        queue = self._queue
+        batch = [queue.popleft() for _ in range(min(BATCH_CLAIMS_MAX, len(queue)))]
+        task = asyncio.get_running_loop().create_task(self._run(batch, self._asked_s))
+        self._batches[task] = self._asked_s
+        task.add_done_callback(self._landed)
+        self._ask()
 
     def _landed(self, task: asyncio.Task[None]) -> None:
-        self._batches.discard(task)
-        self._flush()
+        del self._batches[task]
+        self._turns.give_back()
+        self._ask()
 
-    async def _run(self, batch: list[tuple[bytes, Waiter]]) -> None:
-        loop = asyncio.get_running_loop()
-        started_s = loop.time()
+    def _ask(self) -> None:
+        if self._queue and not self._is_asking and self._may_send():
+            self._is_asking, self._asked_s = True, perf_counter()
+            self._turns.ask(self._start)
+
+    async def _run(self, batch: list[tuple[bytes, Waiter, float]], asked_s: float) -> None:
+        sent_s = perf_counter()
         try:
-            decided = await self._send([argument for argument, _ in batch])
+            decided = await self._send([argument for argument, _, _ in batch])
             answers: Sequence[Decision | Unavailable] = [decided[index] for index in range(len(batch))]
             now_ms = decided.now_ms
         except Unavailable as error:
@@ -119,13 +148,15 @@ class Batcher:
             _log.exception("batch failed", claims=len(batch))
             unknown = OutcomeUnknown("something broke on the way: send the same ticket again to learn the outcome")
             answers, now_ms = [unknown] * len(batch), 0
-        took_s = loop.time() - started_s
-        self._batch_s += _SMOOTHING * (took_s - self._batch_s)
-        BATCH_CLAIMS.observe(len(batch))
-        BATCH_SECONDS.observe(took_s)
-        for (_, waiter), answer in zip(batch, answers, strict=True):
+        answered_s = perf_counter()
+        self._batch_s += _SMOOTHING * (answered_s - asked_s - self._batch_s)
+        for (_, waiter, _), answer in zip(batch, answers, strict=True):
             try:
                 waiter(answer, now_ms)
             except Exception:  # noqa: BLE001
                 # One reply to a broken connection must not keep the others of its batch from theirs.
                 _log.exception("waiter failed")
+        BATCH_CLAIMS.observe(len(batch))
+        _GATHER.observe(sent_s - batch[0][2])
+        _STORE.observe(answered_s - sent_s)
+        _TELL.observe(perf_counter() - answered_s)

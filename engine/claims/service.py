@@ -3,24 +3,26 @@
 import asyncio
 import json
 import secrets
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import ClassVar, NamedTuple
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from engine.claims import admission, history, receipt, store
-from engine.claims.batcher import Batcher
-from engine.claims.model import Claim, Closed, NoSuchClaim, NotOpen, Verdict
+from engine.claims.batcher import Batcher, Turns
+from engine.claims.model import Claim, Closed, Decision, NoSuchClaim, NotOpen, Verdict
 from engine.claims.store import Batch, ScriptStore
 from engine.claims.ticket import Ticket, open_, seal
 from engine.claims.wire import NONCE_BYTES, ClaimRequest
 from engine.drops.model import Drop, Status, from_ms, to_ms
 from engine.drops.service import Drops
-from engine.errors import Refused
+from engine.errors import FlashclaimError, Refused, Unavailable
 from engine.ids import ClaimId
 from engine.members.model import Session, check
 from engine.runtime.settings import Settings
+
+Tell = Callable[[Claim | FlashclaimError], None]
 
 
 class AlreadyReleased(Refused):
@@ -42,24 +44,25 @@ class Claims:
         self._store = script_store
         self._ledger = ledger
         self._drops = drops
-        self._settings = settings
+        self._partitions = settings.partitions
+        self._ticket_ttl = timedelta(seconds=settings.ticket_ttl_s)
+        self._ticket_keys = settings.ticket_keyring
+        self._receipt_keys = settings.receipt_keyring
+        self._turns = Turns()
         self._batchers: dict[tuple[int, str], Batcher] = {}
 
-    async def issue_ticket(
-        self, session: Session, drop_id: str, item: str | None, quantity: int | None
-    ) -> IssuedTicket:
+    def issue_ticket(self, session: Session, drop: Drop, item: str | None, quantity: int | None) -> IssuedTicket:
         """A ticket for one claim by the session's member; before the opening too.
 
-        Raises `NoSuchDrop`, `NotOpen` for a draft, `Closed`, `NotEligible`, `ClaimInvalid`.
+        Raises `NotOpen` for a draft, `Closed`, `NotEligible`, `ClaimInvalid`.
         """
-        drop = await self._drops.get(drop_id)
         spec, now = drop.spec, datetime.now(UTC)
         if drop.status is Status.DRAFT:
             raise NotOpen("not launched yet: come back later", opens_at=spec.opens_at, retry_after_s=60)
         if drop.status is Status.CLOSED or now >= spec.closes_at:
             raise Closed("closed: this drop takes no more claims")
         check(spec.eligibility, session.attributes)
-        expires_at = min(spec.closes_at, max(now, spec.opens_at) + timedelta(seconds=self._settings.ticket_ttl_s))
+        expires_at = min(spec.closes_at, max(now, spec.opens_at) + self._ticket_ttl)
         request = ClaimRequest(
             nonce=secrets.token_bytes(NONCE_BYTES),
             item=admission.item_number(drop, item),
@@ -68,25 +71,48 @@ class Claims:
             subject=session.subject,
         )
         opens_ms, expires_ms = to_ms(spec.opens_at), to_ms(expires_at)
-        ticket = seal(self._settings.ticket_keyring, drop.id, request, opens_ms, expires_ms)
+        ticket = seal(self._ticket_keys, drop.id, request, opens_ms, expires_ms)
         return IssuedTicket(ticket, from_ms(opens_ms), from_ms(expires_ms))
 
     def open_ticket(self, text: str | bytes) -> Ticket:
         """The ticket that a text stands for; raises `TicketInvalid`."""
-        return open_(self._settings.ticket_keyring, text)
+        return open_(self._ticket_keys, text)
 
-    async def claim(self, drop_id: str, ticket: Ticket, item: str | None, quantity: int | None) -> Claim:
-        """Claim with an opened ticket, or learn again what it got.
+    def submit(self, drop: Drop, ticket: Ticket, item: str | None, quantity: int | None, tell: Tell) -> None:
+        """Claim with an opened ticket, or learn again what it got; `tell` is called once with the claim or the refusal.
 
-        Raises `NoSuchDrop`, `TicketInvalid`, `ClaimInvalid`, a refusal of engine/claims/model.py, or `Unavailable`.
+        Raises `TicketInvalid`, `ClaimInvalid`, `Overloaded`; `tell` is not called then.
         """
-        drop = await self._drops.get(drop_id)
         asked = admission.argument(drop, ticket, item, quantity)
-        partition = admission.partition(asked, self._settings.partitions)
-        decision, now_ms = await self.batcher(partition, drop.id).decide(asked)
-        if decision.verdict is Verdict.STALE_EPOCH:
-            self._drops.forget(drop.id)
-        return admission.told(self._settings.receipt_keyring, drop, partition, asked, decision, now_ms)
+        partition = admission.partition(asked, self._partitions)
+
+        def decided(decision: Decision | Unavailable, now_ms: int) -> None:
+            if isinstance(decision, Unavailable):
+                tell(decision)
+                return
+            if decision.verdict is Verdict.STALE_EPOCH:
+                self._drops.forget(drop.id)
+            tell(admission.told(self._receipt_keys, drop, partition, asked, decision, now_ms))
+
+        self.batcher(partition, drop.id).submit(asked, decided)
+
+    async def claim(self, drop: Drop, ticket: Ticket, item: str | None, quantity: int | None) -> Claim:
+        """`submit`, and wait: the claim. Raises the refusal (engine/claims/model.py), or `Unavailable`.
+
+        A caller that goes away cancels only its own wait: the claim is decided all the same.
+        """
+        answer: asyncio.Future[Claim] = asyncio.get_running_loop().create_future()
+
+        def tell(told: Claim | FlashclaimError) -> None:
+            if answer.done():
+                return
+            if isinstance(told, Claim):
+                answer.set_result(told)
+            else:
+                answer.set_exception(told)
+
+        self.submit(drop, ticket, item, quantity, tell)
+        return await answer
 
     def batcher(self, partition: int, drop_id: str) -> Batcher:
         """The batcher of a drop in a partition. Only for drops that exist: each one is kept."""
@@ -97,7 +123,7 @@ class Claims:
                 epoch = (await self._drops.get(drop_id)).epoch
                 return await store.claim_batch(self._store, partition, drop_id, epoch, arguments)
 
-            found = self._batchers[partition, drop_id] = Batcher(send)
+            found = self._batchers[partition, drop_id] = Batcher(send, self._turns)
         return found
 
     async def release(self, claim_id: ClaimId, actor: str, reason: str) -> datetime:
@@ -122,7 +148,7 @@ class Claims:
 
     def check_receipt(self, text: str) -> receipt.ReceiptBody:
         """What a receipt proves; raises `ReceiptInvalid`."""
-        return receipt.verify(self._settings.receipt_keyring, text)
+        return receipt.verify(self._receipt_keys, text)
 
     async def drain(self) -> None:
         """Wait until every claim that was taken in has its answer."""

@@ -13,10 +13,11 @@ from typing import NamedTuple
 
 from engine.bounds import TICKET_CHARS_MAX
 from engine.claims.keyring import MAC_BYTES, Keyring
-from engine.claims.wire import WINDOW_BYTES, ClaimRequest, pack_request, unpack_request
+from engine.claims.wire import FIXED_BYTES, WINDOW_BYTES, ClaimRequest, pack_request, unpack_request
 from engine.errors import Invalid
 
 VERSION = 1
+_MEMBER_AT = WINDOW_BYTES + FIXED_BYTES + 1
 _PURPOSE = b"flashclaim.tckt"
 _TO_URL_SAFE = bytes.maketrans(b"+/", b"-_")
 _FROM_URL_SAFE = bytes.maketrans(b"-_+/", b"+/!!")  # the standard alphabet's own signs are not accepted
@@ -41,6 +42,11 @@ class Ticket(NamedTuple):
     @property
     def expires_at_ms(self) -> int:
         return int.from_bytes(self.argument[6:WINDOW_BYTES], "big")
+
+    @property
+    def member(self) -> bytes:
+        """The member's id as it stands in the ticket."""
+        return self.argument[_MEMBER_AT : _MEMBER_AT + self.argument[_MEMBER_AT - 1]]
 
     @property
     def request(self) -> ClaimRequest:

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
+import structlog
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 from sqlalchemy.exc import SQLAlchemyError
@@ -38,7 +39,9 @@ from engine.drops.model import (
 from engine.drops.spec import DropSpec
 
 CACHE_S = 1.0  # how long a process may act on what a drop looked like; limits and stock are never read from here
+CACHE_STALE_S = 10.0  # a drop that nobody asked for so long is read before it is used
 CACHED_DROPS_MAX = 10_000
+_log = structlog.get_logger(__name__)
 
 
 class Drops:
@@ -110,6 +113,23 @@ class Drops:
                 raise
             self._cache[drop_id] = (time.monotonic(), found[1])
             return found[1]
+
+    def known(self, drop_id: str) -> Drop | None:
+        """The drop as it was within the last seconds, without waiting; None when it must be asked for (`get`).
+
+        Past its second it is read anew behind the caller's back, so that nobody in a rush waits for the ledger.
+        """
+        found = self._cache.get(drop_id)
+        if found is None:
+            return None
+        age_s = time.monotonic() - found[0]
+        if age_s < CACHE_S:
+            return found[1]
+        if age_s > CACHE_STALE_S:
+            return None
+        if drop_id not in self._reading:
+            asyncio.ensure_future(self.get(drop_id)).add_done_callback(_note_failure)
+        return found[1]
 
     def forget(self, drop_id: str) -> None:
         """Read the drop anew at its next use."""
@@ -209,6 +229,11 @@ class Drops:
         except (RedisError, OSError) as error:
             raise StoreUnavailable("the store cannot be reached: try again") from error
         return datetime.fromtimestamp(seconds + microseconds // 1000 / 1000, UTC)
+
+
+def _note_failure(reading: asyncio.Future[Drop]) -> None:
+    if not reading.cancelled() and reading.exception() is not None:
+        _log.warning("drop not read", error=str(reading.exception())[:200])
 
 
 def _check_id(drop_id: str) -> None:

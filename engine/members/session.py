@@ -74,26 +74,40 @@ class SessionTokens:
             payload["aud"] = self._settings.session_audience
         return jwt.encode({"alg": "HS256"}, payload, self._secret)
 
+    def verify_now(self, token: str) -> Session | None:
+        """Who a token stands for, without waiting; None when the provider's keys may have to be fetched for it.
+
+        Raises `SessionInvalid`.
+        """
+        if self._secret is not None:
+            return self._checked(token, self._secret, _LOCAL)
+        if self._public is None or time.monotonic() - self._fetched_s > JWKS_KEPT_S:
+            return None
+        try:
+            return self._checked(token, self._public, _PUBLIC)
+        except SessionInvalid:
+            return None  # the provider may have rotated its keys since they were fetched
+
     async def verify(self, token: str) -> Session:
         """Who a token stands for; raises `SessionInvalid`, or `IdentityUnavailable` when keys cannot be fetched."""
+        found = self.verify_now(token)
+        if found is not None:
+            return found
+        keys = await self._keys(JWKS_KEPT_S)
+        try:
+            return self._checked(token, keys, _PUBLIC)
+        except SessionInvalid:
+            return self._checked(token, await self._keys(JWKS_ASKED_AGAIN_S), _PUBLIC)
+
+    def _checked(self, token: str, keys: OctKey | KeySet, algorithms: list[str]) -> Session:
         if len(token) > TOKEN_CHARS_MAX:
             raise SessionInvalid("this session token is too long")
         try:
-            payload = (await self._decode(token)).claims
+            payload = jwt.decode(token, keys, algorithms=algorithms).claims
             self._registry.validate(payload)
             return _session(payload)
         except (JoseError, ids.IdInvalid, ValueError, TypeError, KeyError) as error:
             raise SessionInvalid(f"this session token is not valid ({type(error).__name__}): sign in again") from None
-
-    async def _decode(self, token: str) -> jwt.Token:
-        if self._secret is not None:
-            return jwt.decode(token, self._secret, algorithms=_LOCAL)
-        keys = await self._keys(JWKS_KEPT_S)
-        try:
-            return jwt.decode(token, keys, algorithms=_PUBLIC)
-        except (JoseError, ValueError):
-            # The provider may have rotated its keys since they were fetched.
-            return jwt.decode(token, await self._keys(JWKS_ASKED_AGAIN_S), algorithms=_PUBLIC)
 
     async def _keys(self, age_s_max: float) -> KeySet:
         if self._public is not None and time.monotonic() - self._fetched_s < age_s_max:

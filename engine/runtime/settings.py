@@ -57,6 +57,7 @@ class Settings(BaseSettings):
     cors_origins: tuple[str, ...] = ()
     trusted_proxies: str = "127.0.0.1"
     root_path: str = ""
+    access_log: bool = False  # a line for each answer: at a rush's rate that is 10 MB a second
     log_format: Literal["json", "console"] = "json"
 
     @model_validator(mode="after")

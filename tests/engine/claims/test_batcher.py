@@ -2,11 +2,12 @@
 
 import asyncio
 from collections.abc import Sequence
+from time import perf_counter
 
 import pytest
 
 from engine.bounds import BATCH_CLAIMS_MAX, BATCHES_IN_FLIGHT_MAX, QUEUE_CLAIMS_MAX
-from engine.claims.batcher import Batcher
+from engine.claims.batcher import _QUEUE_TRUSTED, Batcher, Turns
 from engine.claims.model import Decision, OutcomeUnknown, Overloaded, StoreUnavailable, Verdict
 from engine.claims.store import Batch
 from engine.errors import Unavailable
@@ -40,13 +41,26 @@ class Store:
             self.in_flight -= 1
 
 
+async def decided(batcher: Batcher) -> tuple[Decision, int]:
+    answer: asyncio.Future[tuple[Decision, int]] = asyncio.get_running_loop().create_future()
+
+    def tell(decision: Decision | Unavailable, now_ms: int) -> None:
+        if isinstance(decision, Unavailable):
+            answer.set_exception(decision)
+        else:
+            answer.set_result((decision, now_ms))
+
+    batcher.submit(ARGUMENT, tell)
+    return await answer
+
+
 async def test_arrivals_gather_while_a_batch_is_away() -> None:
     store = Store()
-    batcher = Batcher(store.send)
-    waiting = [asyncio.ensure_future(batcher.decide(ARGUMENT)) for _ in range(3)]
+    batcher = Batcher(store.send, Turns())
+    waiting = [asyncio.ensure_future(decided(batcher)) for _ in range(3)]
     await asyncio.sleep(0)
     await asyncio.sleep(0)
-    waiting += [asyncio.ensure_future(batcher.decide(ARGUMENT)) for _ in range(100)]
+    waiting += [asyncio.ensure_future(decided(batcher)) for _ in range(100)]
     await asyncio.sleep(0.01)
     store.gate.set()
     decisions = await asyncio.gather(*waiting)
@@ -57,8 +71,8 @@ async def test_arrivals_gather_while_a_batch_is_away() -> None:
 
 async def test_batches_and_flights_are_bounded() -> None:
     store = Store()
-    batcher = Batcher(store.send)
-    waiting = [asyncio.ensure_future(batcher.decide(ARGUMENT)) for _ in range(BATCH_CLAIMS_MAX * 5)]
+    batcher = Batcher(store.send, Turns())
+    waiting = [asyncio.ensure_future(decided(batcher)) for _ in range(BATCH_CLAIMS_MAX * 5)]
     await asyncio.sleep(0.01)
     store.gate.set()
     await asyncio.gather(*waiting)
@@ -72,31 +86,19 @@ async def test_a_failing_batch_answers_all_its_waiters_and_the_next_one_works(er
     store = Store()
     store.gate.set()
     store.fails = error
-    batcher = Batcher(store.send)
-    answers = await asyncio.gather(*(batcher.decide(ARGUMENT) for _ in range(20)), return_exceptions=True)
+    batcher = Batcher(store.send, Turns())
+    answers = await asyncio.gather(*(decided(batcher) for _ in range(20)), return_exceptions=True)
     expected = type(error) if isinstance(error, Unavailable) else OutcomeUnknown
     assert {type(answer) for answer in answers} == {expected}
     store.fails = None
-    decision, _ = await batcher.decide(ARGUMENT)
+    decision, _ = await decided(batcher)
     assert decision.verdict is Verdict.ACCEPTED
-
-
-async def test_a_waiter_that_goes_away_cancels_only_itself() -> None:
-    store = Store()
-    batcher = Batcher(store.send)
-    gone, stays = (asyncio.ensure_future(batcher.decide(ARGUMENT)) for _ in range(2))
-    await asyncio.sleep(0.01)
-    gone.cancel()
-    store.gate.set()
-    decision, _ = await stays
-    assert decision.serial == 2
-    assert store.sizes == [2]
 
 
 async def test_a_waiter_that_breaks_keeps_nobody_from_their_answer() -> None:
     store = Store()
     store.gate.set()
-    batcher = Batcher(store.send)
+    batcher = Batcher(store.send, Turns())
     seen: list[Decision | Unavailable] = []
 
     def breaks(_: Decision | Unavailable, __: int) -> None:
@@ -110,7 +112,7 @@ async def test_a_waiter_that_breaks_keeps_nobody_from_their_answer() -> None:
 
 async def test_past_the_bound_a_claim_is_refused_at_once_with_a_time_to_come_back() -> None:
     store = Store()
-    batcher = Batcher(store.send)
+    batcher = Batcher(store.send, Turns())
     for _ in range(QUEUE_CLAIMS_MAX):
         batcher.submit(ARGUMENT, lambda _, __: None)
     with pytest.raises(Overloaded) as refused:
@@ -119,3 +121,45 @@ async def test_past_the_bound_a_claim_is_refused_at_once_with_a_time_to_come_bac
     store.gate.set()
     await batcher.drain()
     assert store.serial == QUEUE_CLAIMS_MAX
+
+
+async def test_a_store_that_hangs_is_noticed_by_the_wait_not_by_the_length() -> None:
+    """A queue far below its bound in length is refused when its head has been away for long."""
+    store = Store()
+    batcher = Batcher(store.send, Turns())
+    for _ in range(100):
+        batcher.submit(ARGUMENT, lambda _, __: None)
+    await asyncio.sleep(0.01)
+    for _ in range(_QUEUE_TRUSTED):
+        batcher.submit(ARGUMENT, lambda _, __: None)
+    batcher._batches = dict.fromkeys(batcher._batches, perf_counter() - 3)
+    with pytest.raises(Overloaded) as refused:
+        batcher.submit(ARGUMENT, lambda _, __: None)
+    assert refused.value.retry_after_s >= 3
+    store.gate.set()
+    await batcher.drain()
+    assert store.serial == 100 + _QUEUE_TRUSTED
+    batcher.submit(ARGUMENT, lambda _, __: None)
+    await batcher.drain()
+
+
+async def test_drops_take_turns_at_the_store() -> None:
+    """The promise: a claim on a quiet drop waits for the batches that are away, never for the whole rush on another."""
+    order: list[str] = []
+    turns = Turns(at_once=1)
+
+    def batcher_of(name: str) -> Batcher:
+        async def send(arguments: Sequence[bytes]) -> Batch:
+            order.append(name)
+            await asyncio.sleep(0)
+            return Batch(arguments, [1_000, 0, 0, *range(len(arguments))])
+
+        return Batcher(send, turns)
+
+    rush, quiet = batcher_of("rush"), batcher_of("quiet")
+    for _ in range(BATCH_CLAIMS_MAX * 10):
+        rush.submit(ARGUMENT, lambda _, __: None)
+    quiet.submit(ARGUMENT, lambda _, __: None)
+    await asyncio.gather(rush.drain(), quiet.drain())
+    assert order.index("quiet") <= 2
+    assert order.count("rush") == 10

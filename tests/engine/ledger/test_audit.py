@@ -37,10 +37,11 @@ class Rushed:
     async def rush(self) -> None:
         await self.drops.create(drop_spec("trial", stock=60), Actor("boss"))
         await self.drops.launch("trial", Actor("boss"))
+        drop = await self.drops.get("trial")
         with self.log.open("w") as log:
             for number in range(CLAIMS):
-                issued = await self.claims.issue_ticket(Session(f"m-{number}", f"m-{number}"), "trial", None, None)
-                claim = await self.claims.claim("trial", self.claims.open_ticket(issued.ticket), None, None)
+                issued = self.claims.issue_ticket(Session(f"m-{number}", f"m-{number}"), drop, None, None)
+                claim = await self.claims.claim(drop, self.claims.open_ticket(issued.ticket), None, None)
                 line = {"claim_id": str(claim.claim_id), "drop_id": "trial", "serial": claim.claim_id.serial}
                 log.write(json.dumps({**line, "item": "box", "quantity": 1, "receipt": claim.receipt}) + "\n")
         await record_all(self.stores, self.settings.partitions)
@@ -95,8 +96,9 @@ async def test_several_partitions_are_one_drop(
 
 
 async def test_claims_on_their_way_are_not_lost(rushed: Rushed) -> None:
-    issued = await rushed.claims.issue_ticket(Session("m-late", "m-late"), "trial", None, None)
-    await rushed.claims.claim("trial", rushed.claims.open_ticket(issued.ticket), None, None)
+    drop = await rushed.drops.get("trial")
+    issued = rushed.claims.issue_ticket(Session("m-late", "m-late"), drop, None, None)
+    await rushed.claims.claim(drop, rushed.claims.open_ticket(issued.ticket), None, None)
     report = await rushed.audit()
     assert (report.lost, report.differences) == (0, 0)
     assert report.accepted == report.in_ledger + 1
