@@ -14,7 +14,7 @@ from engine.claims.ticket import TicketInvalid
 from engine.drops.model import from_ms
 from engine.errors import Invalid
 
-_SCHEME = "ticket "
+_SCHEME = b"ticket "
 
 
 class BodyInvalid(Invalid):
@@ -49,21 +49,21 @@ _decoder = msgspec.json.Decoder(Wish)
 _NO_WISH = Wish()
 
 
-def ticket_of(authorization: str | None) -> str:
+def ticket_of(authorization: bytes | None) -> bytes:
     """The ticket of an `Authorization: Ticket …` header; raises `TicketInvalid`."""
-    if authorization is None or authorization[: len(_SCHEME)].lower() != _SCHEME:
+    if authorization is None or authorization[:7].lower() != _SCHEME:
         raise TicketInvalid("send the ticket in the header `Authorization: Ticket <ticket>`")
-    return authorization[len(_SCHEME) :].strip()
+    return authorization[7:].strip()
 
 
-def wish_of(body: bytes, content_type: str | None) -> Wish:
+def wish_of(body: bytes, content_type: bytes | None) -> Wish:
     """What the body wishes; an empty body wishes nothing. Raises `BodyInvalid`, `MediaType`, `TooLarge`."""
     if not body:
         return _NO_WISH
     if len(body) > CLAIM_BODY_BYTES_MAX:
         raise TooLarge(f"the body has more than {CLAIM_BODY_BYTES_MAX} bytes")
-    if content_type is not None and content_type.partition(";")[0].strip().lower() != "application/json":
-        raise MediaType(f"send the body as application/json, not {content_type[:60]}")
+    if content_type is not None and content_type.partition(b";")[0].strip().lower() != b"application/json":
+        raise MediaType(f"send the body as application/json, not {content_type[:60].decode('latin-1')}")
     try:
         return _decoder.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
@@ -76,7 +76,7 @@ def wish_of(body: bytes, content_type: str | None) -> Wish:
 
 def rendered(claim: Claim) -> Told:
     """The answer that tells a claim: 201 the first time, 200 when it is told again."""
-    (drop_id, partition, serial), item, quantity, at_ms, receipt, repeated = claim
+    drop_id, partition, serial, item, quantity, at_ms, receipt, repeated = claim
     # A template, for speed: no text in it holds a sign that JSON escapes.
     body = (
         f'{{"claim_id":"{drop_id}.{partition}.{serial}","drop_id":"{drop_id}","item":"{item}","quantity":{quantity}'
@@ -100,11 +100,11 @@ class _Receipt(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     receipt: str
 
 
-def receipt_of(body: bytes, content_type: str | None) -> str:
+def receipt_of(body: bytes, content_type: bytes | None) -> str:
     """The receipt in `{"receipt": "…"}`; raises as `wish_of` does."""
     if len(body) > CLAIM_BODY_BYTES_MAX:
         raise TooLarge(f"the body has more than {CLAIM_BODY_BYTES_MAX} bytes")
-    if content_type is None or content_type.partition(";")[0].strip().lower() != "application/json":
+    if content_type is None or content_type.partition(b";")[0].strip().lower() != b"application/json":
         raise MediaType("send the body as application/json")
     try:
         return msgspec.json.decode(body, type=_Receipt).receipt

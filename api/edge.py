@@ -32,9 +32,7 @@ HEADERS = [
 ]
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}", re.ASCII)
 _QUIET = {"/healthz", "/readyz", "/metrics"}
-_START = secrets.token_hex(
-    4
-).encode()  # with a count, an id that no other process makes
+_START = secrets.token_hex(4).encode()  # with a count, an id that no other process makes
 _counter = itertools.count()
 _log = structlog.get_logger("access")
 

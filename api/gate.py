@@ -10,12 +10,13 @@ What it relies on in uvicorn is written in tests/contract/test_uvicorn.py.
 
 import asyncio
 import re
+from collections.abc import Mapping
 from time import perf_counter
-from typing import Any
+from typing import Any, cast
 
 import structlog
 from starlette.middleware.cors import CORSMiddleware
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from api import claim as claim_path
 from api import problems
@@ -30,6 +31,8 @@ from engine.members.model import Session
 from engine.members.session import SessionInvalid
 
 _PATH = re.compile(rb"/v1/drops/([a-z0-9][a-z0-9-]{0,63})/(claims|ticket)")
+_NO_HEADERS: dict[bytes, bytes] = {}
+_NOT_PLAIN = {b"expect", b"transfer-encoding", b"upgrade"}
 _CLAIM_ROUTE, _TICKET_ROUTE = "/v1/drops/{drop_id}/claims", "/v1/drops/{drop_id}/ticket"
 _log = structlog.get_logger(__name__)
 
@@ -38,9 +41,6 @@ class _NobodyWaits:
     """Stands for the event that uvicorn's own cycles wait for; nobody waits for an exchange's."""
 
     def set(self) -> None: ...
-
-
-_NOBODY_WAITS = _NobodyWaits()
 
 
 class Gate:
@@ -91,48 +91,39 @@ class Gate:
             headers["Access-Control-Allow-Origin"] = text
         if not self._cors.allow_all_origins or not self._cors.is_allowed_origin(text):
             headers["Vary"] = "Origin"
-        return "".join(f"{name.lower()}: {value}\r\n" for name, value in headers.items()).encode("latin-1")
+        return _lines(headers)
 
 
 class Exchange:
     """One request on the gate and its answer; to uvicorn it looks like a `RequestResponseCycle` of its own.
 
-    `session` is that of a request for a ticket; None makes it a claim.
+    `session` is that of a request for a ticket; None makes it a claim. Thousands wait at the same time while a batch is
+    at the store: each keeps as little as it can.
     """
 
-    __slots__ = (
-        "_drop", "_given", "_protocol", "_session", "_started_s", "body", "disconnected", "keep_alive", "message_event",
-        "more_body", "response_complete",
-    )  # fmt: skip
+    keep_alive = True
+    body = b""
+    more_body = True
+    disconnected = False
+    response_complete = False
+    message_event = _NobodyWaits()
 
-    def __init__(
-        self,
-        protocol: "ClaimProtocol",
-        drop: Drop,
-        session: Session | None,
-        given: dict[bytes, bytes],
-        keep_alive: bool,
-    ) -> None:
+    def __init__(self, protocol: "ClaimProtocol", drop: Drop, session: Session | None) -> None:
         self._protocol = protocol
         self._drop = drop
         self._session = session
-        self._given = given
         self._started_s = perf_counter()
-        self.keep_alive = keep_alive
-        self.body = b""
-        self.more_body = True
-        self.disconnected = False
-        self.response_complete = False
-        self.message_event = _NOBODY_WAITS
 
-    def run(self) -> None:
-        """Do what the request asks, now that it is here as a whole."""
+    def run(self, given: dict[bytes, bytes]) -> None:
+        """Do what the request asks, now that it is here as a whole; `given` holds its headers."""
         self.more_body = False
+        self._request_id = request_id_of(given.get(b"x-request-id"))
+        self._cors = self._protocol.gate.cors(given.get(b"origin"))
         try:
             if self._session is None:
-                self._claim()
+                self._claim(given)
             else:
-                self._ticket(self._session)
+                self._ticket(self._session, given)
         except FlashclaimError as error:
             self.write(problems.told(error))
         except Exception:  # noqa: BLE001 (whatever broke, the client gets an answer)
@@ -145,45 +136,42 @@ class Exchange:
 
     def write(self, told: Told) -> None:
         """Write the answer, unless the client has gone; then let the connection go on."""
-        protocol, gate = self._protocol, self._protocol.gate
+        protocol = self._protocol
+        gate, transport = protocol.gate, protocol.transport
+        status, body, _, headers = told
         self.response_complete = True
         route = _TICKET_ROUTE if self._session else _CLAIM_ROUTE
-        gate.answers.count(route, told.status)
-        if self.disconnected or protocol.transport.is_closing():
+        gate.answers.count(route, status)
+        if self.disconnected or transport.is_closing():
             return
-        request_id = request_id_of(self._given.get(b"x-request-id"))
-        more = "".join([f"{name.lower()}: {value}\r\n" for name, value in told.headers.items()]) if told.headers else ""
-        protocol.transport.write(
-            b"%bcontent-length: %d\r\nx-request-id: %b\r\n%b%b%b\r\n%b"
-            % (
-                gate.head(told, protocol.server_state.default_headers),
-                len(told.body),
-                request_id,
-                more.encode("latin-1"),
-                gate.cors(self._given.get(b"origin")),
-                b"" if self.keep_alive else b"connection: close\r\n",
-                told.body,
-            )
+        more = self._cors
+        if headers:
+            more += _lines(headers)
+        if not self.keep_alive:
+            more += b"connection: close\r\n"
+        transport.write(
+            b"%bcontent-length: %d\r\nx-request-id: %b\r\n%b\r\n%b"
+            % (gate.head(told, protocol.server_state.default_headers), len(body), self._request_id, more, body)
         )
         if gate.logs_access:
             path = protocol.url.decode("ascii")
-            log_answer("POST", route, path, told.status, perf_counter() - self._started_s, request_id)
+            log_answer("POST", route, path, status, perf_counter() - self._started_s, self._request_id)
         if not self.keep_alive:
-            protocol.transport.close()
+            transport.close()
         protocol.on_response_complete()
 
-    def _claim(self) -> None:
-        use, given = self._protocol.gate.use, self._given
+    def _claim(self, given: dict[bytes, bytes]) -> None:
+        use = self._protocol.gate.use
         if use.address_rate.is_on:
             use.address_rate.count(self._protocol.address())
-        text = claim_path.ticket_of(_text(given.get(b"authorization")))
-        wish = claim_path.wish_of(self.body, _text(given.get(b"content-type")))
+        text = claim_path.ticket_of(given.get(b"authorization"))
+        wish = claim_path.wish_of(self.body, given.get(b"content-type"))
         ticket = use.claims.open_ticket(text)
         use.member_rate.count(ticket.member)
         use.claims.submit(self._drop, ticket, wish.item, wish.quantity, self.tell)
 
-    def _ticket(self, session: Session) -> None:
-        wish = claim_path.wish_of(self.body, _text(self._given.get(b"content-type")))
+    def _ticket(self, session: Session, given: dict[bytes, bytes]) -> None:
+        wish = claim_path.wish_of(self.body, given.get(b"content-type"))
         issued = self._protocol.gate.use.claims.issue_ticket(session, self._drop, wish.item, wish.quantity)
         self.write(claim_path.rendered_ticket(issued))
 
@@ -196,6 +184,9 @@ class ClaimProtocol(HttpToolsProtocol):
         self.gate: Gate = self.app_state["gate"]
         self._head_bytes = -1  # of the request whose head is coming in; -1 between requests
         self._deadline: asyncio.TimerHandle | None = None
+        self._answered_s = 0.0
+        self._exchange: Exchange | None = None  # the newest request, when it is the gate's
+        self._given: dict[bytes, bytes] = {}
 
     def address(self) -> str:
         """The client's address, as uvicorn's ProxyHeadersMiddleware tells it to the app."""
@@ -214,37 +205,61 @@ class ClaimProtocol(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._clear_deadline()
+        super()._unset_keepalive_if_required()
         super().connection_lost(exc)
+
+    def _unset_keepalive_if_required(self) -> None:
+        """Nothing: one timer serves many requests, for a timer a request costs more than reading the request."""
+
+    def timeout_keep_alive_handler(self) -> None:
+        self.timeout_keep_alive_task = None
+        is_busy = self._head_bytes >= 0 or (self.cycle is not None and not self.cycle.response_complete)
+        idle_s = self.loop.time() - self._answered_s
+        if is_busy or idle_s < self.timeout_keep_alive:
+            rest_s = self.timeout_keep_alive - (0 if is_busy else idle_s)
+            self.timeout_keep_alive_task = self.loop.call_later(rest_s, self.timeout_keep_alive_handler)
+        else:
+            super().timeout_keep_alive_handler()
+
+    def on_response_complete(self) -> None:
+        self._answered_s = self.loop.time()
+        if self.pipeline or self.timeout_keep_alive_task is None:
+            super().on_response_complete()
+        else:
+            self.server_state.total_requests += 1
+            self.flow.resume_reading()
 
     def on_message_begin(self) -> None:
         # What the app needs is made in _hand_over, for those requests that get there.
         self.url = b""
         self.headers = []
-        self.expect_100_continue = False
         self._head_bytes = 0
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self.headers.append((name.lower(), value))
 
     def on_headers_complete(self) -> None:
         self._head_bytes = -1
-        exchange = self._recognise()
+        self._exchange = exchange = self._recognise()
         if exchange is not None:
-            self.cycle = exchange
+            self.cycle = cast("RequestResponseCycle", exchange)
         else:
             self._clear_deadline()
             self._hand_over()
 
     def on_body(self, body: bytes) -> None:
-        if isinstance(self.cycle, Exchange):
-            self.cycle.body += body
+        if self._exchange is not None:
+            self._exchange.body += body
         else:
             super().on_body(body)
 
     def on_message_complete(self) -> None:
-        exchange = self.cycle
-        if not isinstance(exchange, Exchange):
-            super().on_message_complete()
-        elif exchange.more_body:
+        if self._exchange is not None:
             self._clear_deadline()
-            exchange.run()
+            given, self._given = self._given, _NO_HEADERS
+            self._exchange.run(given)
+        else:
+            super().on_message_complete()
 
     def _recognise(self) -> Exchange | None:
         """The exchange of a request that the gate can answer by itself; None for any other."""
@@ -254,8 +269,8 @@ class ClaimProtocol(HttpToolsProtocol):
         before = self.cycle
         if (before is not None and not before.response_complete) or self.flow.write_paused:
             return None
-        given = dict(reversed(self.headers))  # the first of a name counts, as in Starlette
-        if self.expect_100_continue or b"upgrade" in given or b"transfer-encoding" in given:
+        given = dict(self.headers)
+        if len(given) != len(self.headers) or not _NOT_PLAIN.isdisjoint(given):
             return None
         if int(given.get(b"content-length", b"0")) > CLAIM_BODY_BYTES_MAX:
             return None
@@ -268,15 +283,19 @@ class ClaimProtocol(HttpToolsProtocol):
             session = self.gate.session(given.get(b"authorization", b""), drop)
             if session is None:
                 return None
-        keep_alive = self.parser.should_keep_alive() and self.parser.get_http_version() != "1.0"
-        return Exchange(self, drop, session, given, keep_alive)
+        self._given = given
+        exchange = Exchange(self, drop, session)
+        if not self.parser.should_keep_alive() or self.parser.get_http_version() == "1.0":
+            exchange.keep_alive = False
+        return exchange
 
     def _hand_over(self) -> None:
         """Let the ASGI app answer: what `on_message_begin` left out is made up for."""
-        url, headers, expects = self.url, self.headers, self.expect_100_continue
+        url, headers = self.url, self.headers
         super().on_message_begin()
-        self.url, self.expect_100_continue = url, expects
-        self.headers.extend(headers)  # the scope holds this very list
+        super().on_url(url)
+        for name, value in headers:
+            super().on_header(name, value)
         super().on_headers_complete()
 
     def _wait_for_head(self, count: int) -> None:
@@ -302,5 +321,5 @@ class ClaimProtocol(HttpToolsProtocol):
             self.transport.close()
 
 
-def _text(header: bytes | None) -> str | None:
-    return None if header is None else header.decode("latin-1")
+def _lines(headers: Mapping[str, str]) -> bytes:
+    return "".join([f"{name.lower()}: {value}\r\n" for name, value in headers.items()]).encode("latin-1")

@@ -11,6 +11,7 @@ from redis.asyncio import Redis as AsyncRedis
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from engine.claims.store import RedisStore
 from engine.ledger.migrations import migrate
 from engine.ledger.schema import metadata
 from engine.runtime.connections import Stores, open_ledger, open_redis
@@ -61,8 +62,10 @@ async def ledger(postgres_url: str) -> AsyncIterator[AsyncEngine]:
 
 
 @pytest.fixture
-def stores(redis: "AsyncRedis", ledger: AsyncEngine) -> Stores:
-    return Stores(redis, ledger)
+async def stores(redis: "AsyncRedis", ledger: AsyncEngine) -> AsyncIterator[Stores]:
+    scripts = RedisStore(redis)
+    yield Stores(redis, ledger, scripts)
+    scripts.close()
 
 
 @pytest.fixture

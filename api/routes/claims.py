@@ -41,7 +41,7 @@ _TICKET_HEADER = {
 )  # fmt: skip
 async def issue_ticket(drop_id: str, request: Request, use: ServicesDep, session: SessionDep) -> Response:
     """Take a ticket, at any time up to the close, also before the opening. One ticket, one claim."""
-    wish = claim_path.wish_of(await request.body(), request.headers.get("content-type"))
+    wish = claim_path.wish_of(await request.body(), _header(request, "content-type"))
     issued = use.claims.issue_ticket(session, await use.drops.get(drop_id), wish.item, wish.quantity)
     return problems.response(claim_path.rendered_ticket(issued))
 
@@ -64,9 +64,8 @@ async def claim(drop_id: str, request: Request, use: ServicesDep) -> Response:
     """Claim with a ticket. After any failure send the same ticket again: it answers the same claim."""
     if request.client is not None:
         use.address_rate.count(request.client.host)
-    headers = request.headers
-    text = claim_path.ticket_of(headers.get("authorization"))
-    wish = claim_path.wish_of(await request.body(), headers.get("content-type"))
+    text = claim_path.ticket_of(_header(request, "authorization"))
+    wish = claim_path.wish_of(await request.body(), _header(request, "content-type"))
     ticket = use.claims.open_ticket(text)
     use.member_rate.count(ticket.member)
     drop = await use.drops.get(drop_id)
@@ -104,7 +103,7 @@ async def release(claim_id: str, request: Request, use: ServicesDep, operator: O
 @router.post("/receipts/verify", responses=declared("receipt-invalid", "too-large", "media-type"))
 async def verify_receipt(request: Request, use: ServicesDep) -> dict[str, Any]:
     """What a receipt proves: `{"receipt": "…"}` in, the claim out."""
-    text = claim_path.receipt_of(await request.body(), request.headers.get("content-type"))
+    text = claim_path.receipt_of(await request.body(), _header(request, "content-type"))
     body = use.claims.check_receipt(text)
     return {
         "claim_id": str(body.claim_id),
@@ -114,6 +113,11 @@ async def verify_receipt(request: Request, use: ServicesDep) -> dict[str, Any]:
         "serial": body.claim_id.serial,
         "claimed_at": claim_path.instant(body.at_ms),
     }
+
+
+def _header(request: Request, name: str) -> bytes | None:
+    found = request.headers.get(name)
+    return None if found is None else found.encode("latin-1")
 
 
 async def _shown(use: ServicesDep, row: history.RecordedClaim) -> dict[str, Any]:

@@ -10,8 +10,9 @@ from engine.claims.ticket import Ticket, TicketInvalid
 from engine.claims.wire import FIXED_BYTES, ITEM_AT, WINDOW_BYTES
 from engine.drops.model import Drop
 from engine.errors import FlashclaimError, Invalid
-from engine.ids import ClaimId, partition_of
+from engine.ids import partition_of
 
+_ACCEPTED, _REPEATED = Verdict.ACCEPTED, Verdict.REPEATED
 _ITEM_BYTE = WINDOW_BYTES + ITEM_AT
 _MEMBER_LENGTH_BYTE = WINDOW_BYTES + FIXED_BYTES
 
@@ -82,16 +83,16 @@ def told(
     keyring: Keyring, drop: Drop, in_partition: int, asked: bytes, decision: Decision, now_ms: int
 ) -> Claim | FlashclaimError:
     """The claim with its receipt, or the refusal where the decision is one."""
-    if decision.verdict is not Verdict.ACCEPTED and decision.verdict is not Verdict.REPEATED:
-        return refusal(decision, now_ms)
-    claim_id = ClaimId(drop.id, in_partition, decision.serial)
-    given = bytes((decision.item, decision.quantity >> 8, decision.quantity & 255))
-    request = asked[WINDOW_BYTES:_ITEM_BYTE] + given + asked[_ITEM_BYTE + 3 :]
-    return Claim(
-        claim_id=claim_id,
-        item=drop.spec.items[decision.item - 1].id,
-        quantity=decision.quantity,
-        at_ms=decision.at_ms,
-        receipt=sign(keyring, claim_id, decision.at_ms, request),
-        repeated=decision.verdict is Verdict.REPEATED,
-    )
+    verdict, serial, item, quantity, at_ms, _ = decision
+    request = asked[WINDOW_BYTES:]
+    if verdict is not _ACCEPTED:
+        if verdict is not _REPEATED:
+            return refusal(decision, now_ms)
+        # What the ticket got the first time; this time it may have asked for something else.
+        request = (
+            asked[WINDOW_BYTES:_ITEM_BYTE] + bytes((item, quantity >> 8, quantity & 255)) + asked[_ITEM_BYTE + 3 :]
+        )
+    drop_id = drop.id
+    receipt = sign(keyring, drop_id, in_partition, serial, at_ms, request)
+    name = drop.spec.items[item - 1].id
+    return Claim(drop_id, in_partition, serial, name, quantity, at_ms, receipt, verdict is _REPEATED)

@@ -22,12 +22,13 @@ from engine.bounds import (
     QUEUE_CLAIMS_MAX,
     QUEUE_WAIT_S_MAX,
 )
-from engine.claims.model import Decision, OutcomeUnknown, Overloaded
-from engine.claims.store import Batch
-from engine.errors import Unavailable
+from engine.claims.model import Claim, OutcomeUnknown, Overloaded
+from engine.errors import FlashclaimError, Unavailable
 
-Send = Callable[[Sequence[bytes]], Awaitable[Batch]]
-Waiter = Callable[[Decision | Unavailable, int], None]  # the decision, and the store's time in ms
+Answer = Claim | FlashclaimError  # the claim, its refusal, or that nobody knows (`OutcomeUnknown`)
+AnswerOf = Callable[[int], Answer]  # the answer of a batch's claim by its place, worked out when it is asked for
+Decide = Callable[[Sequence[bytes]], Awaitable[AnswerOf]]
+Waiter = Callable[[Answer], None]
 
 _SMOOTHING = 0.2  # how much the newest batch counts in the expected time of the next one
 _QUEUE_TRUSTED = 64  # a shorter queue is part of the next batch: its wait is not worked out
@@ -69,16 +70,17 @@ class Turns:
 
 
 class Batcher:
-    """Decides claims in batches through `send`; see the module for the promise.
+    """Has claims decided in batches; see the module for the promise.
 
-    `send` gets the arguments of at most 512 claims and returns their batch, or raises `Unavailable`.
+    `decide` gets the arguments of at most 512 claims and returns their answers, or raises `Unavailable`.
     """
 
-    def __init__(self, send: Send, turns: Turns) -> None:
-        self._send = send
+    def __init__(self, decide: Decide, turns: Turns) -> None:
+        self._decide = decide
         self._turns = turns
         self._queue: deque[tuple[bytes, Waiter, float]] = deque()
         self._batches: dict[asyncio.Task[None], float] = {}  # those at the store, and when they asked for their turn
+        self._telling: set[asyncio.Task[None]] = set()
         self._is_asking = False
         self._asked_s = 0.0
         self._batch_s = 0.0  # from asking for a turn to being answered, smoothed
@@ -95,9 +97,9 @@ class Batcher:
 
     async def drain(self) -> None:
         """Wait until every claim that was taken in has its answer."""
-        while self._batches or self._queue:
-            if self._batches:
-                await asyncio.wait(self._batches)
+        while self._batches or self._queue or self._telling:
+            if self._batches or self._telling:
+                await asyncio.wait({*self._batches, *self._telling})
             else:
                 await asyncio.sleep(0)
 
@@ -110,7 +112,8 @@ class Batcher:
     def _refuse_when_overloaded(self) -> None:
         # A store that hangs shows in the age of the batch that it has, long before it shows in an average.
         since_s = next(iter(self._batches.values()), self._asked_s)
-        wait_s = (1 + len(self._queue) / BATCH_CLAIMS_MAX) * max(self._batch_s, perf_counter() - since_s)
+        overdue_s = max(0.0, perf_counter() - since_s - self._batch_s)
+        wait_s = overdue_s + (1 + len(self._queue) / BATCH_CLAIMS_MAX) * self._batch_s
         if len(self._queue) >= QUEUE_CLAIMS_MAX or wait_s > QUEUE_WAIT_S_MAX:
             raise Overloaded(
                 "too many claims are waiting: send the same ticket again in a moment",
@@ -123,12 +126,6 @@ class Batcher:
         batch = [queue.popleft() for _ in range(min(BATCH_CLAIMS_MAX, len(queue)))]
         task = asyncio.get_running_loop().create_task(self._run(batch, self._asked_s))
         self._batches[task] = self._asked_s
-        task.add_done_callback(self._landed)
-        self._ask()
-
-    def _landed(self, task: asyncio.Task[None]) -> None:
-        del self._batches[task]
-        self._turns.give_back()
         self._ask()
 
     def _ask(self) -> None:
@@ -139,24 +136,49 @@ class Batcher:
     async def _run(self, batch: list[tuple[bytes, Waiter, float]], asked_s: float) -> None:
         sent_s = perf_counter()
         try:
-            decided = await self._send([argument for argument, _, _ in batch])
-            answers: Sequence[Decision | Unavailable] = [decided[index] for index in range(len(batch))]
-            now_ms = decided.now_ms
+            answer_of = await self._decide([argument for argument, _, _ in batch])
         except Unavailable as error:
-            answers, now_ms = [error] * len(batch), 0
+            answer_of = _always(error)
         except Exception:  # noqa: BLE001 (whatever broke, every waiter gets an answer)
             _log.exception("batch failed", claims=len(batch))
-            unknown = OutcomeUnknown("something broke on the way: send the same ticket again to learn the outcome")
-            answers, now_ms = [unknown] * len(batch), 0
+            answer_of = _always(_unknown())
         answered_s = perf_counter()
         self._batch_s += _SMOOTHING * (answered_s - asked_s - self._batch_s)
-        for (_, waiter, _), answer in zip(batch, answers, strict=True):
-            try:
-                waiter(answer, now_ms)
-            except Exception:  # noqa: BLE001
-                # One reply to a broken connection must not keep the others of its batch from theirs.
-                _log.exception("waiter failed")
+        self._landed()
+        await asyncio.sleep(0)  # the next batch goes out now
+        self._tell(batch, answer_of)
         BATCH_CLAIMS.observe(len(batch))
         _GATHER.observe(sent_s - batch[0][2])
         _STORE.observe(answered_s - sent_s)
         _TELL.observe(perf_counter() - answered_s)
+
+    def _landed(self) -> None:
+        """Send the next batch, before the answers of this one are told: the store works meanwhile."""
+        task = asyncio.current_task()
+        assert task is not None
+        del self._batches[task]
+        self._telling.add(task)
+        task.add_done_callback(self._telling.discard)
+        self._turns.give_back()
+        self._ask()
+
+    def _tell(self, batch: list[tuple[bytes, Waiter, float]], answer_of: AnswerOf) -> None:
+        for place, (_, waiter, _) in enumerate(batch):
+            try:
+                answer = answer_of(place)
+            except Exception:  # noqa: BLE001 (an answer that cannot be worked out is one claim's trouble)
+                _log.exception("answer failed")
+                answer = _unknown()
+            try:
+                waiter(answer)
+            except Exception:  # noqa: BLE001
+                # One reply to a broken connection must not keep the others of its batch from theirs.
+                _log.exception("waiter failed")
+
+
+def _always(answer: Answer) -> AnswerOf:
+    return lambda _: answer
+
+
+def _unknown() -> OutcomeUnknown:
+    return OutcomeUnknown("something broke on the way: send the same ticket again to learn the outcome")

@@ -36,11 +36,11 @@ class Keyring:
 
         `purpose` (at most 16 bytes) keeps a ticket's MAC from ever passing as a receipt's under the same key.
         """
-        keyed = self._keyed.get((key_id, purpose))
-        if keyed is None:
-            # Setting up the key costs as much as hashing a ticket: it is done once, and copied.
+        try:
+            found = self._keyed[key_id, purpose].copy()
+        except KeyError:
+            # Setting up a key costs as much as hashing a ticket with it: it is done once, and copied.
             keyed = blake2b(digest_size=MAC_BYTES, key=self.keys[key_id], person=purpose)
-            self._keyed[key_id, purpose] = keyed
-        found = keyed.copy()
+            found = self._keyed.setdefault((key_id, purpose), keyed).copy()
         found.update(body)
         return found.digest()

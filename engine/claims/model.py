@@ -13,7 +13,7 @@ from typing import ClassVar, NamedTuple
 from engine.claims.wire import ClaimRequest, StoredClaim
 from engine.drops.model import from_ms
 from engine.errors import FlashclaimError, Refused, Unavailable
-from engine.ids import ClaimId
+from engine.ids import ClaimId, DropId
 
 
 class Verdict(IntEnum):
@@ -50,12 +50,18 @@ class Decision(NamedTuple):
 class Claim(NamedTuple):
     """An accepted claim, as its member is told of it; `repeated` when this ticket had been accepted before."""
 
-    claim_id: ClaimId
+    drop_id: DropId
+    partition: int
+    serial: int
     item: str
     quantity: int
     at_ms: int
     receipt: str
     repeated: bool
+
+    @property
+    def claim_id(self) -> ClaimId:
+        return ClaimId(self.drop_id, self.partition, self.serial)
 
 
 class ClaimReleased(Refused):

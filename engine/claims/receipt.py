@@ -6,6 +6,7 @@
 in URL-safe base64. It holds all that is needed to write the claim down again if every store were lost.
 """
 
+from functools import lru_cache
 from hmac import compare_digest
 from typing import NamedTuple
 
@@ -33,20 +34,17 @@ class ReceiptBody(NamedTuple):
     request: ClaimRequest
 
 
-def sign(keyring: Keyring, claim_id: ClaimId, at_ms: int, request: bytes) -> str:
+def sign(keyring: Keyring, drop_id: str, partition: int, serial: int, at_ms: int, request: bytes) -> str:
     """The receipt of a claim; `request` is its packed form (wire.py) with item and quantity as they were given."""
-    drop = claim_id.drop_id.encode()
-    body = b"".join(
-        (
-            bytes((VERSION, keyring.current, len(drop))),
-            drop,
-            claim_id.partition.to_bytes(2, "big"),
-            claim_id.serial.to_bytes(4, "big"),
-            at_ms.to_bytes(6, "big"),
-            request,
-        )
-    )
-    return to_text(body + keyring.mac(keyring.current, _PURPOSE, body))
+    key_id = keyring.current
+    body = _head(key_id, drop_id, partition) + (serial << 48 | at_ms).to_bytes(10, "big") + request
+    return to_text(body + keyring.mac(key_id, _PURPOSE, body))
+
+
+@lru_cache(maxsize=1_024)
+def _head(key_id: int, drop_id: str, partition: int) -> bytes:
+    drop = drop_id.encode()
+    return bytes((VERSION, key_id, len(drop))) + drop + partition.to_bytes(2, "big")
 
 
 def verify(keyring: Keyring, text: str) -> ReceiptBody:

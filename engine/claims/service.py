@@ -3,26 +3,25 @@
 import asyncio
 import json
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import ClassVar, NamedTuple
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from engine.claims import admission, history, receipt, store
-from engine.claims.batcher import Batcher, Turns
-from engine.claims.model import Claim, Closed, Decision, NoSuchClaim, NotOpen, Verdict
-from engine.claims.store import Batch, ScriptStore
+from engine.claims.batcher import Answer, AnswerOf, Batcher, Turns, Waiter
+from engine.claims.model import Claim, Closed, NoSuchClaim, NotOpen
+from engine.claims.store import ScriptStore
 from engine.claims.ticket import Ticket, open_, seal
 from engine.claims.wire import NONCE_BYTES, ClaimRequest
 from engine.drops.model import Drop, Status, from_ms, to_ms
 from engine.drops.service import Drops
-from engine.errors import FlashclaimError, Refused, Unavailable
+from engine.errors import Refused
 from engine.ids import ClaimId
 from engine.members.model import Session, check
 from engine.runtime.settings import Settings
-
-Tell = Callable[[Claim | FlashclaimError], None]
 
 
 class AlreadyReleased(Refused):
@@ -78,23 +77,13 @@ class Claims:
         """The ticket that a text stands for; raises `TicketInvalid`."""
         return open_(self._ticket_keys, text)
 
-    def submit(self, drop: Drop, ticket: Ticket, item: str | None, quantity: int | None, tell: Tell) -> None:
+    def submit(self, drop: Drop, ticket: Ticket, item: str | None, quantity: int | None, tell: Waiter) -> None:
         """Claim with an opened ticket, or learn again what it got; `tell` is called once with the claim or the refusal.
 
         Raises `TicketInvalid`, `ClaimInvalid`, `Overloaded`; `tell` is not called then.
         """
         asked = admission.argument(drop, ticket, item, quantity)
-        partition = admission.partition(asked, self._partitions)
-
-        def decided(decision: Decision | Unavailable, now_ms: int) -> None:
-            if isinstance(decision, Unavailable):
-                tell(decision)
-                return
-            if decision.verdict is Verdict.STALE_EPOCH:
-                self._drops.forget(drop.id)
-            tell(admission.told(self._receipt_keys, drop, partition, asked, decision, now_ms))
-
-        self.batcher(partition, drop.id).submit(asked, decided)
+        self._batcher(admission.partition(asked, self._partitions), drop.id).submit(asked, tell)
 
     async def claim(self, drop: Drop, ticket: Ticket, item: str | None, quantity: int | None) -> Claim:
         """`submit`, and wait: the claim. Raises the refusal (engine/claims/model.py), or `Unavailable`.
@@ -103,7 +92,7 @@ class Claims:
         """
         answer: asyncio.Future[Claim] = asyncio.get_running_loop().create_future()
 
-        def tell(told: Claim | FlashclaimError) -> None:
+        def tell(told: Answer) -> None:
             if answer.done():
                 return
             if isinstance(told, Claim):
@@ -114,17 +103,21 @@ class Claims:
         self.submit(drop, ticket, item, quantity, tell)
         return await answer
 
-    def batcher(self, partition: int, drop_id: str) -> Batcher:
+    def _batcher(self, partition: int, drop_id: str) -> Batcher:
         """The batcher of a drop in a partition. Only for drops that exist: each one is kept."""
         found = self._batchers.get((partition, drop_id))
         if found is None:
-
-            async def send(arguments: Sequence[bytes]) -> Batch:
-                epoch = (await self._drops.get(drop_id)).epoch
-                return await store.claim_batch(self._store, partition, drop_id, epoch, arguments)
-
-            found = self._batchers[partition, drop_id] = Batcher(send, self._turns)
+            decide = partial(self._decide, partition, drop_id)
+            found = self._batchers[partition, drop_id] = Batcher(decide, self._turns)
         return found
+
+    async def _decide(self, partition: int, drop_id: str, arguments: Sequence[bytes]) -> AnswerOf:
+        drop = await self._drops.get(drop_id)
+        batch = await store.claim_batch(self._store, partition, drop_id, drop.epoch, arguments)
+        if batch.is_stale:
+            self._drops.forget(drop_id)
+        told, keyring, now_ms = admission.told, self._receipt_keys, batch.now_ms
+        return lambda place: told(keyring, drop, partition, arguments[place], batch[place], now_ms)
 
     async def release(self, claim_id: ClaimId, actor: str, reason: str) -> datetime:
         """Give a claim's units back to its drop; when that was, by the store's clock.

@@ -5,30 +5,24 @@ happens to a call that got no answer is unknown, and is said so (`OutcomeUnknown
 `StoreUnavailable`.
 """
 
+import asyncio
 from collections.abc import Sequence
 from typing import Any, Protocol
 
+from hiredis import ReplyError
 from redis.asyncio import Redis
-from redis.exceptions import (
-    ConnectionError as StoreConnectionError,
-)
-from redis.exceptions import (
-    NoScriptError,
-    RedisError,
-    ResponseError,
-)
-from redis.exceptions import (
-    TimeoutError as StoreTimeoutError,
-)
+from redis.exceptions import RedisError
 
 import lua
 from engine.claims import keys
 from engine.claims.model import Decision, NotReady, OutcomeUnknown, StoreUnavailable, Verdict
+from engine.claims.pipe import Pipe
 from engine.claims.wire import ENTRY_BYTES, ITEM_AT, WINDOW_BYTES, unpack_stored
 from engine.ids import ClaimId
 
 _REPLY_HEAD = 3  # now, opens at, closes at
 _ACCEPTED, _REPEATED = Verdict.ACCEPTED, Verdict.REPEATED
+_STALE = b"%d:" % Verdict.STALE_EPOCH
 _ITEM_BYTE = WINDOW_BYTES + ITEM_AT
 
 
@@ -43,38 +37,43 @@ class RedisStore:
 
     def __init__(self, redis: "Redis") -> None:
         self._pool = redis.connection_pool
+        self._connecting = asyncio.Lock()
+        self._pipe: Pipe | None = None
 
     async def run(self, script: lua.Script, keys: Sequence[str], arguments: Sequence[bytes | str | int]) -> Any:
         """The script's reply.
 
         Raises `StoreUnavailable` when the script certainly did not run, `OutcomeUnknown` when it may have.
         """
-        try:
-            connection = await self._pool.get_connection()  # type: ignore[no-untyped-call]
-        except (RedisError, OSError) as error:
-            raise StoreUnavailable("the store cannot be reached: try again") from error
-        try:
-            return await self._call(connection, script, keys, arguments)
-        finally:
-            await self._pool.release(connection)
-
-    async def _call(self, connection: Any, script: lua.Script, keys: Sequence[str], arguments: Sequence[Any]) -> Any:
+        pipe = self._pipe
+        if pipe is None or not pipe.is_open:
+            pipe = await self._connected()
         try:
             try:
-                await connection.send_command("EVALSHA", script.sha, len(keys), *keys, *arguments)
-                return await connection.read_response()
-            except NoScriptError:
-                await connection.send_command("EVAL", script.text, len(keys), *keys, *arguments)
-                return await connection.read_response()
-        except (StoreConnectionError, StoreTimeoutError, OSError) as error:
-            await connection.disconnect()
-            raise OutcomeUnknown("the store did not answer: send the same ticket again to learn the outcome") from error
-        except ResponseError as error:
+                return await pipe.call("EVALSHA", script.sha, len(keys), *keys, *arguments)
+            except ReplyError as error:
+                if not str(error).startswith("NOSCRIPT"):
+                    raise
+                return await pipe.call("EVAL", script.text, len(keys), *keys, *arguments)
+        except ReplyError as error:
             raise StoreUnavailable(f"the store refuses to work now ({str(error)[:60]}): try again") from error
-        except BaseException:
-            # Cancelled between request and reply: the connection has an answer in it that belongs to nobody.
-            await connection.disconnect()
-            raise
+        except OSError as error:
+            raise OutcomeUnknown("the store did not answer: send the same ticket again to learn the outcome") from error
+
+    def close(self) -> None:
+        if self._pipe is not None:
+            self._pipe.close()
+
+    async def _connected(self) -> Pipe:
+        async with self._connecting:
+            if self._pipe is None or not self._pipe.is_open:
+                connection = self._pool.make_connection()  # type: ignore[no-untyped-call]
+                try:
+                    await connection.connect()
+                except (RedisError, OSError) as error:
+                    raise StoreUnavailable("the store cannot be reached: try again") from error
+                self._pipe = Pipe(connection)
+            return self._pipe
 
 
 class Batch:
@@ -84,6 +83,11 @@ class Batch:
         self._arguments = arguments
         self._reply = reply
         self.now_ms: int = reply[0]
+
+    @property
+    def is_stale(self) -> bool:
+        """Whether the caller believes in an epoch that is over; then every new claim of the batch was refused."""
+        return any(isinstance(answer, bytes) and answer.startswith(_STALE) for answer in self._reply[_REPLY_HEAD:])
 
     def __getitem__(self, index: int) -> Decision:
         answer = self._reply[index + _REPLY_HEAD]

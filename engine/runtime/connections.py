@@ -25,10 +25,7 @@ class Stores:
 
     redis: "Redis"
     ledger: AsyncEngine
-
-    @property
-    def scripts(self) -> RedisStore:
-        return RedisStore(self.redis)
+    scripts: RedisStore
 
 
 def open_redis(url: str) -> "Redis":
@@ -63,9 +60,11 @@ def open_ledger(url: str) -> AsyncEngine:
 @asynccontextmanager
 async def open_stores(settings: Settings) -> AsyncIterator[Stores]:
     """Both stores, closed at the end. Nothing is connected before it is used."""
-    stores = Stores(open_redis(settings.redis_url), open_ledger(settings.postgres_url))
+    redis = open_redis(settings.redis_url)
+    stores = Stores(redis, open_ledger(settings.postgres_url), RedisStore(redis))
     try:
         yield stores
     finally:
+        stores.scripts.close()
         await stores.redis.aclose()
         await stores.ledger.dispose()

@@ -14,6 +14,7 @@ from pathlib import Path
 from sqlalchemy import text
 
 from engine.claims import keys
+from engine.claims.store import RedisStore
 from engine.claims.wire import ClaimRequest, pack_request
 from engine.ledger.audit import wait_until_recorded
 from engine.ledger.migrations import migrate
@@ -69,7 +70,8 @@ async def single_row_rate(stores: Stores, number: int) -> float:
 
 
 async def measure(redis_url: str, postgres_url: str) -> None:
-    stores = Stores(open_redis(redis_url), open_ledger(postgres_url))
+    redis = open_redis(redis_url)
+    stores = Stores(redis, open_ledger(postgres_url), RedisStore(redis))
     await migrate(stores.ledger)
     ours, single = [], []
     for number in range(ROUNDS):

@@ -10,8 +10,9 @@ import pytest
 from api.app import create_app
 from engine.bounds import CLAIM_BODY_BYTES_MAX, QUEUE_CLAIMS_MAX
 from engine.claims import keys
-from engine.claims.batcher import Batcher
 from engine.claims.model import Overloaded
+from engine.claims.service import Claims
+from engine.drops.model import Drop
 from engine.members.session import SessionTokens
 from engine.runtime.connections import Stores
 from engine.runtime.settings import Settings
@@ -273,9 +274,10 @@ class TestSlowDown:
             assert 429 in {(await api.claim(ticket)).status_code for ticket in tickets}
 
 
-def fill(batcher: Batcher, asked: bytes) -> None:
+def fill(claims: Claims, drop: Drop, ticket: str) -> None:
+    opened = claims.open_ticket(ticket)
     for _ in range(QUEUE_CLAIMS_MAX + 1):
-        batcher.submit(asked, lambda _, __: None)
+        claims.submit(drop, opened, None, None, lambda _: None)
 
 
 class TestUnavailable:
@@ -286,12 +288,11 @@ class TestUnavailable:
             await api.launched()
             ticket = await api.ticket()
             claims = app.state.services.claims
-            asked = claims.open_ticket(ticket).argument
-            asked = asked[:20] + b"\x01\x00\x01" + asked[23:]
+            drop = await app.state.services.drops.get("trial")
             await stores.redis.client_pause(700)  # the store is slow: the queue fills
             for _ in range(2):  # the first batches leave the queue at once, then nothing leaves it
                 with pytest.raises(Overloaded):
-                    fill(claims.batcher(0, "trial"), asked)
+                    fill(claims, drop, ticket)
                 await asyncio.sleep(0.02)
             answer = await api.claim(ticket)
             problem(answer, 503, "overloaded")

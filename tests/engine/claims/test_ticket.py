@@ -39,7 +39,7 @@ def test_a_receipt_verifies_to_what_was_signed(
     drop: str, request: ClaimRequest, at_ms: int, partition: int, serial: int
 ) -> None:
     claim_id = ClaimId(DropId(drop), partition, serial)
-    text = receipt.sign(KEYS, claim_id, at_ms, pack_request(request))
+    text = receipt.sign(KEYS, *claim_id, at_ms, pack_request(request))
     assert receipt.verify(KEYS, text) == (claim_id, at_ms, request)
 
 
@@ -68,7 +68,7 @@ def test_a_ticket_is_no_receipt_and_a_receipt_no_ticket(request: ClaimRequest) -
         receipt.verify(KEYS, ticket.seal(KEYS, "drop", request, 1, 2))
     claim_id = ClaimId(DropId("drop"), 0, 1)
     with pytest.raises(ticket.TicketInvalid):
-        ticket.open_(KEYS, receipt.sign(KEYS, claim_id, 1, pack_request(request)))
+        ticket.open_(KEYS, receipt.sign(KEYS, *claim_id, 1, pack_request(request)))
 
 
 def test_an_old_key_opens_as_long_as_it_is_kept() -> None:

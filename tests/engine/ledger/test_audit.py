@@ -9,7 +9,6 @@ from sqlalchemy import text
 
 from engine.claims import keys, receipt
 from engine.claims.service import Claims
-from engine.claims.store import RedisStore
 from engine.claims.wire import ClaimRequest, pack_request
 from engine.drops.model import Actor
 from engine.drops.service import Drops
@@ -31,8 +30,8 @@ class Rushed:
         self.stores = stores
         self.settings = settings
         self.log = log
-        self.drops = Drops(stores.redis, RedisStore(stores.redis), stores.ledger, settings.partitions)
-        self.claims = Claims(RedisStore(stores.redis), stores.ledger, self.drops, settings)
+        self.drops = Drops(stores.redis, stores.scripts, stores.ledger, settings.partitions)
+        self.claims = Claims(stores.scripts, stores.ledger, self.drops, settings)
 
     async def rush(self) -> None:
         await self.drops.create(drop_spec("trial", stock=60), Actor("boss"))
@@ -59,7 +58,7 @@ class Rushed:
     def tell(self, serial: int) -> None:
         request = ClaimRequest(b"unknown!", 1, 1, "m-x", "m-x")
         claim_id = ClaimId(DropId("trial"), 0, serial)
-        signed = receipt.sign(self.settings.receipt_keyring, claim_id, 1_750_000_000_000, pack_request(request))
+        signed = receipt.sign(self.settings.receipt_keyring, *claim_id, 1_750_000_000_000, pack_request(request))
         line = {"claim_id": str(claim_id), "drop_id": "trial", "serial": serial, "item": "box", "quantity": 1}
         with self.log.open("a") as log:
             log.write(json.dumps({**line, "receipt": signed}) + "\n")
