@@ -72,7 +72,62 @@ _DETAILS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
         "body: limt_per_member: unknown name: did you mean 'limit_per_member'?",
         {"errors": [{"field": "limt_per_member", "problem": "unknown name: did you mean 'limit_per_member'?"}]},
     ),
+    "already-released": ("claim lychee-2025.0.17 was given back before", {"claim_id": "lychee-2025.0.17"}),
+    "duplicate-drop": (
+        "there is a drop 'lychee-2025' already: choose another id",
+        {"drop_id": "lychee-2025"},
+    ),
+    "wrong-status": (
+        "drop 'lychee-2025' is closed: resume needs it to be paused",
+        {"status": "closed", "allowed_from": ["paused"]},
+    ),
+    "stale-revision": ("drop 'lychee-2025' is at revision 3, not 2: read it again", {"revision": 3}),
+    "revision-required": ('send the ETag that you saw in the header `If-Match: "…"`', {}),
+    "session-invalid": ("this session token is not valid (ExpiredTokenError): sign in again", {}),
+    "operators-only": ("this is for operators: use an operator's session token", {}),
+    "no-such-claim": (
+        "the ledger has no claim lychee-2025.0.17: a claim of the last seconds may still be on its way",
+        {},
+    ),
+    "not-found": ("there is nothing at /v1/drop: see /openapi.json for what there is", {}),
+    "method-not-allowed": ("GET does not work here: use POST", {}),
+    "too-slow": ("the request did not arrive within 10 s: send it again", {}),
+    "too-large": ("the body has more than 1024 bytes", {}),
+    "media-type": ("send the body as application/json, not text/xml", {}),
+    "invalid": (
+        'body: Expected `int`, got `str` - at `$.quantity`; expected {"item": "…", "quantity": 1}',
+        {"field": "quantity"},
+    ),
+    "id-invalid": (
+        "'lychee-2025.17' is not a claim id: expected DROP.PARTITION.SERIAL",
+        {"field": "claim_id"},
+    ),
+    "idempotency-key-reused": (
+        "this Idempotency-Key was used for another request on drop 'lychee-2025' (pause): make a new one",
+        {"field": "Idempotency-Key"},
+    ),
+    "restock-invalid": ("quantity: '0' is not from 1 to 10000000 units", {"field": "quantity"}),
+    "receipt-invalid": ("this receipt was altered or forged", {}),
+    "head-too-large": ("the request's head has more than 65536 bytes", {}),
+    "internal": ("something broke here; the operators can find it in the log", {}),
+    "store-unavailable": ("the store cannot be reached: try again", {"retry_after_s": 1}),
+    "ledger-unavailable": ("the ledger cannot be reached: try again", {"retry_after_s": 2}),
+    "identity-unavailable": ("the identity provider's keys cannot be fetched: try again", {"retry_after_s": 1}),
+    "not-ready": ("the drop is being made ready: send the same ticket again", {"retry_after_s": 1}),
 }
+
+
+def example(code: str) -> dict[str, Any]:
+    """A problem+json body as this code is told."""
+    found: dict[str, Any] = json.loads(problems.body(code, *_DETAILS[code]))
+    return found
+
+
+def section(code: str) -> str:
+    """A code's part of docs/reference/answers.md; a test compares the page with it."""
+    status, title = problems.PROBLEMS[code]
+    shown_body = json.dumps(example(code), ensure_ascii=False, indent=2)
+    return f"## {status} `{code}`\n\n{title}.\n\n```json\n{shown_body}\n```\n"
 
 
 def declared(*codes: str) -> dict[int | str, dict[str, Any]]:
@@ -81,9 +136,8 @@ def declared(*codes: str) -> dict[int | str, dict[str, Any]]:
     for code in codes:
         status, title = problems.PROBLEMS[code]
         entry = found.setdefault(status, {"description": title, "content": {problems.MEDIA_TYPE: {"examples": {}}}})
-        detail, facts = _DETAILS.get(code, (title, {}))
         examples = entry["content"][problems.MEDIA_TYPE]["examples"]
-        examples[code] = {"value": json.loads(problems.body(code, detail, facts))}
+        examples[code] = {"value": example(code)}
         entry["description"] = " · ".join(examples)
     return found
 

@@ -49,7 +49,7 @@ PROBLEMS: Mapping[str, tuple[int, str]] = {
     "id-invalid": (422, "Not an id"),
     "spec-invalid": (422, "Drop is not valid"),
     "claim-invalid": (422, "Claim is not valid"),
-    "idempotency-key-reused": (422, "Idempotency key was used before"),
+    "idempotency-key-reused": (422, "Idempotency key was used for another request"),
     "restock-invalid": (422, "Restock is not valid"),
     "receipt-invalid": (422, "Receipt is not valid"),
     "slow-down": (429, "Too many requests"),

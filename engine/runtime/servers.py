@@ -4,6 +4,7 @@ Data lies in the data directory, sockets in a short one (a socket's path may hav
 parent that was killed is found by its pid file, stopped, and started again as a child of the new one.
 """
 
+import fcntl
 import hashlib
 import os
 import shutil
@@ -13,6 +14,8 @@ import subprocess
 import tempfile
 import time
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -123,9 +126,10 @@ class EmbeddedPostgres:
 
     def start(self) -> None:
         """Start, and return when the database answers; raises `ServerFailed`."""
-        wheel = _postgres_wheel(self._dir)
-        self._dir.mkdir(parents=True, exist_ok=True)
-        wheel.ensure_pgdata_inited()
+        with _one_at_a_time():
+            wheel = _postgres_wheel(self._dir)
+            self._dir.mkdir(parents=True, exist_ok=True)
+            wheel.ensure_pgdata_inited()
         _own(self._sockets, wheel.system_user)
         self._stop_leftover()
         log = self._dir / "log"
@@ -243,6 +247,15 @@ def _end(pid: int, program: str, request: signal.Signals) -> None:
             os.kill(pid, request)
             is_asked = True
         time.sleep(0.05)
+
+
+@contextmanager
+def _one_at_a_time() -> Iterator[None]:
+    """Keep two first starts on a new machine apart: as root, the wheel makes a system user of its own."""
+    lock = Path(tempfile.gettempdir()) / f"fc-{os.getuid()}.lock"
+    with lock.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def _own(directory: Path, user: str | None) -> None:

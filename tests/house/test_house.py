@@ -168,11 +168,13 @@ def test_every_verdict_has_its_problem() -> None:
         assert verdict is Verdict.STALE_EPOCH or found.code == verdict.name.lower().replace("_", "-")
 
 
-def test_every_refusal_is_documented() -> None:
-    page = (ROOT / "docs" / "reference" / "answers.md").read_text(encoding="utf-8")
+def test_every_refusal_is_documented_with_the_example_of_the_openapi_document() -> None:
+    from api.examples import section
     from api.problems import PROBLEMS
 
-    assert [code for code in PROBLEMS if f"`{code}`" not in page] == []
+    page = (ROOT / "docs" / "reference" / "answers.md").read_text(encoding="utf-8")
+    missing = [section(code) for code in PROBLEMS if section(code) not in page]
+    assert missing == [], "put these into docs/reference/answers.md:\n" + "\n".join(missing)
 
 
 def test_every_setting_is_documented() -> None:
