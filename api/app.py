@@ -13,7 +13,7 @@ from api.deps import Services
 from api.edge import Edge
 from api.gate import Gate
 from api.rates import Rate
-from api.routes import claims, drops, members, operations
+from api.routes import claims, docs, drops, members, operations
 from engine.claims.service import Claims
 from engine.drops.service import Drops
 from engine.members.session import SessionTokens
@@ -45,7 +45,7 @@ def create_app(settings: Settings) -> FastAPI:
             yield {"gate": Gate(services, CORSMiddleware(app, **cors) if cors else None)}
             await services.claims.drain()
 
-    # No docs pages: FastAPI's load their script from a CDN. /openapi.json serves any reader.
+    # FastAPI's own docs pages load their script from a CDN; ours is in api/routes/docs.py.
     app = FastAPI(
         title="flashclaim",
         version="0.1.0",
@@ -54,8 +54,9 @@ def create_app(settings: Settings) -> FastAPI:
         redoc_url=None,
         root_path=settings.root_path,
     )
-    for feature in (drops, claims, members, operations):
+    for feature in (drops, claims, members, operations, docs):
         app.include_router(feature.router)
+    app.mount(docs.STATIC_URL, docs.STATIC)
     problems.register(app)
     if cors:
         app.add_middleware(CORSMiddleware, **cors)

@@ -123,7 +123,10 @@ class _Exchange:
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             self.status = message["status"]
-            message["headers"] = [*message.get("headers", []), (b"x-request-id", self.request_id), *HEADERS]
+            own = message.get("headers", [])
+            named = {name for name, _ in own}  # the docs page has a policy of its own
+            more = [header for header in HEADERS if header[0] not in named]
+            message["headers"] = [*own, (b"x-request-id", self.request_id), *more]
         await self._send(message)
 
     async def refuse_body(self) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 from datetime import UTC, datetime, timedelta
 from typing import Any, ClassVar
 
@@ -280,3 +281,14 @@ async def test_members_are_written_by_operators_and_used_when_a_token_says_nothi
         problem(await api.operate("PUT", "/v1/members/m-9", {"attributes": {"town": town}}), 422, "invalid")
     problem(await api.operate("PUT", "/v1/members/%20", {"attributes": {}}), 422, "id-invalid")
     problem(await api.client.put("/v1/members/m-9", json={}, headers=api.bearer()), 403, "operators-only")
+
+
+async def test_the_docs_page_needs_nothing_from_elsewhere(api: Api) -> None:
+    page = await api.client.get("/docs")
+    assert page.status_code == 200
+    assert "http://" not in page.text
+    assert "https://" not in page.text
+    (policy,) = page.headers.get_list("content-security-policy")
+    assert "script-src 'self' 'sha256-" in policy
+    for path in re.findall(r'(?:src|href)="(/[^"]+)"', page.text):
+        assert (await api.client.get(path)).status_code == 200, path
