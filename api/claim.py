@@ -2,8 +2,6 @@
 
 from collections.abc import Mapping
 from functools import lru_cache
-from types import MappingProxyType
-from typing import NamedTuple
 
 import msgspec
 
@@ -36,13 +34,13 @@ class Wish(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     quantity: int | None = None
 
 
-class Told(NamedTuple):
+class Told(msgspec.Struct, frozen=True, gc=False):
     """An answer, before it is written in anybody's way; `headers` holds those that only this answer has."""
 
     status: int
     body: bytes
     media_type: str = "application/json"
-    headers: Mapping[str, str] = MappingProxyType({})
+    headers: Mapping[str, str] | None = None
 
 
 _decoder = msgspec.json.Decoder(Wish)
@@ -76,13 +74,14 @@ def wish_of(body: bytes, content_type: bytes | None) -> Wish:
 
 def rendered(claim: Claim) -> Told:
     """The answer that tells a claim: 201 the first time, 200 when it is told again."""
-    drop_id, partition, serial, item, quantity, at_ms, receipt, repeated = claim
+    drop_id, serial = claim.drop_id, claim.serial
     # A template, for speed: no text in it holds a sign that JSON escapes.
     body = (
-        f'{{"claim_id":"{drop_id}.{partition}.{serial}","drop_id":"{drop_id}","item":"{item}","quantity":{quantity}'
-        f',"serial":{serial},"claimed_at":"{instant(at_ms)}","receipt":"{receipt}"}}'
+        f'{{"claim_id":"{drop_id}.{claim.partition}.{serial}","drop_id":"{drop_id}","item":"{claim.item}"'
+        f',"quantity":{claim.quantity},"serial":{serial},"claimed_at":"{instant(claim.at_ms)}"'
+        f',"receipt":"{claim.receipt}"}}'
     )
-    return Told(200 if repeated else 201, body.encode())
+    return Told(200 if claim.repeated else 201, body.encode())
 
 
 def rendered_ticket(issued: IssuedTicket) -> Told:

@@ -12,7 +12,7 @@ import asyncio
 import re
 from collections.abc import Mapping
 from time import perf_counter
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import structlog
 from starlette.middleware.cors import CORSMiddleware
@@ -31,9 +31,9 @@ from engine.members.model import Session
 from engine.members.session import SessionInvalid
 
 _PATH = re.compile(rb"/v1/drops/([a-z0-9][a-z0-9-]{0,63})/(claims|ticket)")
-_NO_HEADERS: dict[bytes, bytes] = {}
 _NOT_PLAIN = {b"expect", b"transfer-encoding", b"upgrade"}
 _CLAIM_ROUTE, _TICKET_ROUTE = "/v1/drops/{drop_id}/claims", "/v1/drops/{drop_id}/ticket"
+_PLACES_KEPT_S = 0.25  # how long a URL's drop is taken without a look at how old it is
 _log = structlog.get_logger(__name__)
 
 
@@ -43,27 +43,49 @@ class _NobodyWaits:
     def set(self) -> None: ...
 
 
+class Place(NamedTuple):
+    """What a URL of the gate's leads to."""
+
+    drop: Drop
+    route: str
+
+
 class Gate:
-    """What the connections of one process share: the services, and the heads of answers, made once a second."""
+    """What the connections of one process share: the services, and what is the same from answer to answer."""
 
     def __init__(self, services: Services, cors: CORSMiddleware | None) -> None:
         self.use = services
         self.answers = Answers()
-        self.root_path = services.settings.root_path.encode()
         self.logs_access = services.settings.access_log
+        self._root_path = services.settings.root_path.encode()
+        self._places: dict[bytes, Place] = {}
         self._cors = cors
         self._dated: object = None
         self._heads: dict[int, bytes] = {}
 
+    def place(self, url: bytes) -> Place | None:
+        """Where a URL leads; None when that is not the gate's, or is a drop that is not in memory."""
+        known = self._places.get(url)
+        if known is not None:
+            return known
+        found = _PATH.fullmatch(url.removeprefix(self._root_path))
+        drop = self.use.drops.known(found[1].decode()) if found else None
+        if found is None or drop is None:
+            return None
+        if not self._places:
+            asyncio.get_running_loop().call_later(_PLACES_KEPT_S, self._places.clear)
+        place = self._places[url] = Place(drop, _CLAIM_ROUTE if found[2] == b"claims" else _TICKET_ROUTE)
+        return place
+
     def head(self, told: Told, server_headers: list[tuple[bytes, bytes]]) -> bytes:
-        """The answer's head up to what differs from answer to answer; uvicorn makes new headers each second."""
+        """The answer's head up to its length; uvicorn makes new headers each second."""
         if server_headers is not self._dated:
             self._dated, self._heads = server_headers, {}
         found = self._heads.get(told.status)
         if found is None:
             headers = [*server_headers, *HEADERS, (b"content-type", told.media_type.encode())]
-            lines = b"".join(b"%b: %b\r\n" % header for header in headers)
-            found = self._heads[told.status] = STATUS_LINE[told.status] + lines
+            lines = b"".join([b"%b: %b\r\n" % header for header in headers])
+            found = self._heads[told.status] = STATUS_LINE[told.status] + lines + b"content-length: "
         return found
 
     def session(self, authorization: bytes, drop: Drop) -> Session | None:
@@ -95,35 +117,41 @@ class Gate:
 
 
 class Exchange:
-    """One request on the gate and its answer; to uvicorn it looks like a `RequestResponseCycle` of its own.
+    """A request on the gate and its answer; to uvicorn it looks like a `RequestResponseCycle` of its own.
 
-    `session` is that of a request for a ticket; None makes it a claim. Thousands wait at the same time while a batch is
-    at the store: each keeps as little as it can.
+    Each connection has one for all its requests, for they follow each other: the next is recognised when this one is
+    answered. Thousands wait at the same time while a batch is at the store: each keeps as little as it can.
     """
 
-    keep_alive = True
-    body = b""
-    more_body = True
-    disconnected = False
-    response_complete = False
     message_event = _NobodyWaits()
+    disconnected = False
 
-    def __init__(self, protocol: "ClaimProtocol", drop: Drop, session: Session | None) -> None:
+    def __init__(self, protocol: "ClaimProtocol") -> None:
         self._protocol = protocol
-        self._drop = drop
-        self._session = session
-        self._started_s = perf_counter()
-
-    def run(self, given: dict[bytes, bytes]) -> None:
-        """Do what the request asks, now that it is here as a whole; `given` holds its headers."""
+        self._gate = protocol.gate
+        self.response_complete = True
         self.more_body = False
-        self._request_id = request_id_of(given.get(b"x-request-id"))
-        self._cors = self._protocol.gate.cors(given.get(b"origin"))
+
+    def begin(self, place: Place, given: dict[bytes, bytes], session: Session | None, *, keep_alive: bool) -> None:
+        """A request's head is here; `given` holds its headers. Without a session it is a claim."""
+        self._drop, self._route = place
+        self._given = given
+        self._session = session
+        self.keep_alive = keep_alive
+        self.body = b""
+        self.more_body = True
+        self.response_complete = False
+        if self._gate.logs_access:
+            self._started_s = perf_counter()
+
+    def run(self) -> None:
+        """Do what the request asks, now that it is here as a whole."""
+        self.more_body = False
         try:
             if self._session is None:
-                self._claim(given)
+                self._claim()
             else:
-                self._ticket(self._session, given)
+                self._ticket(self._session)
         except FlashclaimError as error:
             self.write(problems.told(error))
         except Exception:  # noqa: BLE001 (whatever broke, the client gets an answer)
@@ -136,44 +164,47 @@ class Exchange:
 
     def write(self, told: Told) -> None:
         """Write the answer, unless the client has gone; then let the connection go on."""
-        protocol = self._protocol
-        gate, transport = protocol.gate, protocol.transport
-        status, body, _, headers = told
+        protocol, gate, given = self._protocol, self._gate, self._given
         self.response_complete = True
-        route = _TICKET_ROUTE if self._session else _CLAIM_ROUTE
-        gate.answers.count(route, status)
+        gate.answers.count(self._route, told.status)
+        transport = protocol.transport
         if self.disconnected or transport.is_closing():
             return
-        more = self._cors
-        if headers:
-            more += _lines(headers)
+        request_id = request_id_of(given.get(b"x-request-id"))
+        more = gate.cors(given.get(b"origin"))
+        if told.headers:
+            more += _lines(told.headers)
         if not self.keep_alive:
             more += b"connection: close\r\n"
         transport.write(
-            b"%bcontent-length: %d\r\nx-request-id: %b\r\n%b\r\n%b"
-            % (gate.head(told, protocol.server_state.default_headers), len(body), self._request_id, more, body)
+            b"%b%d\r\nx-request-id: %b\r\n%b\r\n%b"
+            % (gate.head(told, protocol.server_state.default_headers), len(told.body), request_id, more, told.body)
         )
         if gate.logs_access:
             path = protocol.url.decode("ascii")
-            log_answer("POST", route, path, status, perf_counter() - self._started_s, self._request_id)
+            log_answer("POST", self._route, path, told.status, perf_counter() - self._started_s, request_id)
         if not self.keep_alive:
             transport.close()
         protocol.on_response_complete()
 
-    def _claim(self, given: dict[bytes, bytes]) -> None:
-        use = self._protocol.gate.use
+    def _claim(self) -> None:
+        use, given = self._gate.use, self._given
         if use.address_rate.is_on:
             use.address_rate.count(self._protocol.address())
         text = claim_path.ticket_of(given.get(b"authorization"))
         wish = claim_path.wish_of(self.body, given.get(b"content-type"))
         ticket = use.claims.open_ticket(text)
-        use.member_rate.count(ticket.member)
+        if use.member_rate.is_on:
+            use.member_rate.count(ticket.member)
         use.claims.submit(self._drop, ticket, wish.item, wish.quantity, self.tell)
 
-    def _ticket(self, session: Session, given: dict[bytes, bytes]) -> None:
-        wish = claim_path.wish_of(self.body, given.get(b"content-type"))
-        issued = self._protocol.gate.use.claims.issue_ticket(session, self._drop, wish.item, wish.quantity)
-        self.write(claim_path.rendered_ticket(issued))
+    def _ticket(self, session: Session) -> None:
+        wish = claim_path.wish_of(self.body, self._given.get(b"content-type"))
+        self.write(
+            claim_path.rendered_ticket(
+                self._gate.use.claims.issue_ticket(session, self._drop, wish.item, wish.quantity)
+            )
+        )
 
 
 class ClaimProtocol(HttpToolsProtocol):
@@ -182,11 +213,11 @@ class ClaimProtocol(HttpToolsProtocol):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.gate: Gate = self.app_state["gate"]
+        self._exchange = Exchange(self)
+        self._is_ours = False  # whether the newest request is the exchange's
         self._head_bytes = -1  # of the request whose head is coming in; -1 between requests
         self._deadline: asyncio.TimerHandle | None = None
         self._answered_s = 0.0
-        self._exchange: Exchange | None = None  # the newest request, when it is the gate's
-        self._given: dict[bytes, bytes] = {}
 
     def address(self) -> str:
         """The client's address, as uvicorn's ProxyHeadersMiddleware tells it to the app."""
@@ -201,7 +232,10 @@ class ClaimProtocol(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
         if self._head_bytes >= 0:
-            self._wait_for_head(len(data))
+            self._head_bytes += len(data)
+            self._wait()
+        elif self._is_ours and self._exchange.more_body:
+            self._wait()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._clear_deadline()
@@ -213,10 +247,9 @@ class ClaimProtocol(HttpToolsProtocol):
 
     def timeout_keep_alive_handler(self) -> None:
         self.timeout_keep_alive_task = None
-        is_busy = self._head_bytes >= 0 or (self.cycle is not None and not self.cycle.response_complete)
-        idle_s = self.loop.time() - self._answered_s
-        if is_busy or idle_s < self.timeout_keep_alive:
-            rest_s = self.timeout_keep_alive - (0 if is_busy else idle_s)
+        idle_s = 0.0 if self._is_busy() or self._head_bytes >= 0 else self.loop.time() - self._answered_s
+        if idle_s < self.timeout_keep_alive:
+            rest_s = self.timeout_keep_alive - idle_s
             self.timeout_keep_alive_task = self.loop.call_later(rest_s, self.timeout_keep_alive_handler)
         else:
             super().timeout_keep_alive_handler()
@@ -240,54 +273,51 @@ class ClaimProtocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         self._head_bytes = -1
-        self._exchange = exchange = self._recognise()
-        if exchange is not None:
-            self.cycle = cast("RequestResponseCycle", exchange)
-        else:
+        if self._deadline is not None:
             self._clear_deadline()
+        self._is_ours = self._recognise()
+        if self._is_ours:
+            self.cycle = cast("RequestResponseCycle", self._exchange)
+        else:
             self._hand_over()
 
     def on_body(self, body: bytes) -> None:
-        if self._exchange is not None:
+        if self._is_ours:
             self._exchange.body += body
         else:
             super().on_body(body)
 
     def on_message_complete(self) -> None:
-        if self._exchange is not None:
-            self._clear_deadline()
-            given, self._given = self._given, _NO_HEADERS
-            self._exchange.run(given)
+        if self._is_ours:
+            if self._deadline is not None:
+                self._clear_deadline()
+            self._exchange.run()
         else:
             super().on_message_complete()
 
-    def _recognise(self) -> Exchange | None:
-        """The exchange of a request that the gate can answer by itself; None for any other."""
-        found = _PATH.fullmatch(self.url.removeprefix(self.gate.root_path))
-        if found is None or self.parser.get_method() != b"POST":
-            return None
-        before = self.cycle
-        if (before is not None and not before.response_complete) or self.flow.write_paused:
-            return None
+    def _is_busy(self) -> bool:
+        return self.cycle is not None and not self.cycle.response_complete
+
+    def _recognise(self) -> bool:
+        """Whether the gate can answer a request by itself; then the exchange begins with it."""
+        place = self.gate.place(self.url)
+        if place is None or self.parser.get_method() != b"POST" or self._is_busy() or self.flow.write_paused:
+            return False
         given = dict(self.headers)
         if len(given) != len(self.headers) or not _NOT_PLAIN.isdisjoint(given):
-            return None
+            return False
         if int(given.get(b"content-length", b"0")) > CLAIM_BODY_BYTES_MAX:
-            return None
-        drop_id, route = found.groups()
-        drop = self.gate.use.drops.known(drop_id.decode())
-        if drop is None:
-            return None
+            return False
         session = None
-        if route == b"ticket":
-            session = self.gate.session(given.get(b"authorization", b""), drop)
+        if place.route is _TICKET_ROUTE:
+            session = self.gate.session(given.get(b"authorization", b""), place.drop)
             if session is None:
-                return None
-        self._given = given
-        exchange = Exchange(self, drop, session)
-        if not self.parser.should_keep_alive() or self.parser.get_http_version() == "1.0":
-            exchange.keep_alive = False
-        return exchange
+                return False
+        keep_alive = self.parser.should_keep_alive()
+        if keep_alive and b"connection" in given:
+            keep_alive = self.parser.get_http_version() != "1.0"  # as uvicorn does
+        self._exchange.begin(place, given, session, keep_alive=keep_alive)
+        return True
 
     def _hand_over(self) -> None:
         """Let the ASGI app answer: what `on_message_begin` left out is made up for."""
@@ -298,9 +328,8 @@ class ClaimProtocol(HttpToolsProtocol):
             super().on_header(name, value)
         super().on_headers_complete()
 
-    def _wait_for_head(self, count: int) -> None:
-        """Bound what a head that comes in pieces may weigh and how long it may take."""
-        self._head_bytes += count
+    def _wait(self) -> None:
+        """Bound how long a request that comes in pieces may take, and what its head may weigh."""
         if self._head_bytes > HEAD_BYTES_MAX:
             self._refuse(problems.head_too_large())
         elif self._deadline is None:
@@ -312,13 +341,16 @@ class ClaimProtocol(HttpToolsProtocol):
             self._deadline = None
 
     def _refuse(self, told: Told) -> None:
-        """Answer what never became a request, and close."""
-        if not self.transport.is_closing():
-            head = self.gate.head(told, self.server_state.default_headers)
-            self.transport.write(
-                b"%bcontent-length: %d\r\nconnection: close\r\n\r\n%b" % (head, len(told.body), told.body)
-            )
-            self.transport.close()
+        """Answer what never became a request, and close; behind one that is not answered yet, close after that one."""
+        if self.transport.is_closing():
+            return
+        if self._is_busy() and not (self._is_ours and self._exchange.more_body):
+            self.cycle.keep_alive = False
+            self.flow.pause_reading()
+            return
+        head = self.gate.head(told, self.server_state.default_headers)
+        self.transport.write(b"%b%d\r\nconnection: close\r\n\r\n%b" % (head, len(told.body), told.body))
+        self.transport.close()
 
 
 def _lines(headers: Mapping[str, str]) -> bytes:

@@ -108,7 +108,7 @@ def _plainly(code: str, detail: str) -> Told:
 
 def response(told: Told) -> Response:
     """An answer as Starlette writes it."""
-    return Response(told.body, told.status, dict(told.headers), told.media_type)
+    return Response(told.body, told.status, told.headers, told.media_type)
 
 
 def register(app: FastAPI) -> None:

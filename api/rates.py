@@ -14,22 +14,22 @@ class SlowDown(Unavailable):
 
 
 class Rate:
-    """At most `per_second` requests of each key in a second of the clock; 0 switches it off."""
+    """At most `per_second` requests of each key in a second, counted anew each second; 0 switches it off."""
 
     def __init__(self, per_second: int, whose: str) -> None:
         self.is_on = per_second > 0
         self._per_second = per_second
         self._whose = whose
-        self._second = 0
+        self._until_s = 0.0
         self._counts: dict[Hashable, int] = {}
 
     def count(self, key: Hashable) -> None:
         """Count one request; raises `SlowDown` past the rate."""
         if not self.is_on:
             return
-        second = int(time.monotonic())
-        if second != self._second:
-            self._second = second
+        now_s = time.monotonic()
+        if now_s >= self._until_s:
+            self._until_s = now_s + 1
             self._counts.clear()
         seen = self._counts[key] = self._counts.get(key, 0) + 1
         if seen > self._per_second:

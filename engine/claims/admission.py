@@ -1,5 +1,6 @@
 """What happens before and after the store: which question a ticket asks, and how its answer is told. Pure."""
 
+from collections.abc import Sequence
 from typing import ClassVar
 
 from engine.bounds import QUANTITY_MAX
@@ -12,7 +13,6 @@ from engine.drops.model import Drop
 from engine.errors import FlashclaimError, Invalid
 from engine.ids import partition_of
 
-_ACCEPTED, _REPEATED = Verdict.ACCEPTED, Verdict.REPEATED
 _ITEM_BYTE = WINDOW_BYTES + ITEM_AT
 _MEMBER_LENGTH_BYTE = WINDOW_BYTES + FIXED_BYTES
 
@@ -67,7 +67,7 @@ def argument(drop: Drop, ticket: Ticket, item: str | None, quantity: int | None)
         known = ", ".join(known.id for known in drop.spec.items)
         raise ClaimInvalid(f"item: say which one: {known}", field="item")
     units = fixed_quantity or wanted_quantity or 1
-    return asked[:_ITEM_BYTE] + bytes((number, units >> 8, units & 255)) + asked[_ITEM_BYTE + 3 :]
+    return _with(asked, number, units)
 
 
 def partition(asked: bytes, partitions: int) -> int:
@@ -79,20 +79,47 @@ def partition(asked: bytes, partitions: int) -> int:
     return partition_of(asked[subject_at:] or asked[member_at : subject_at - 1], partitions)
 
 
-def told(
-    keyring: Keyring, drop: Drop, in_partition: int, asked: bytes, decision: Decision, now_ms: int
-) -> Claim | FlashclaimError:
-    """The claim with its receipt, or the refusal where the decision is one."""
-    verdict, serial, item, quantity, at_ms, _ = decision
-    request = asked[WINDOW_BYTES:]
-    if verdict is not _ACCEPTED:
-        if verdict is not _REPEATED:
-            return refusal(decision, now_ms)
-        # What the ticket got the first time; this time it may have asked for something else.
-        request = (
-            asked[WINDOW_BYTES:_ITEM_BYTE] + bytes((item, quantity >> 8, quantity & 255)) + asked[_ITEM_BYTE + 3 :]
-        )
-    drop_id = drop.id
-    receipt = sign(keyring, drop_id, in_partition, serial, at_ms, request)
-    name = drop.spec.items[item - 1].id
-    return Claim(drop_id, in_partition, serial, name, quantity, at_ms, receipt, verdict is _REPEATED)
+class Answers:
+    """The answers of a decided batch, by place; each is worked out when it is asked for.
+
+    `decisions` holds for each argument the serial of a claim that was accepted now, or else the whole decision.
+    """
+
+    def __init__(
+        self,
+        keyring: Keyring,
+        drop: Drop,
+        in_partition: int,
+        arguments: Sequence[bytes],
+        decisions: Sequence[int | Decision],
+        now_ms: int,
+    ) -> None:
+        self._keyring = keyring
+        self._drop_id = drop.id
+        self._items = [item.id for item in drop.spec.items]
+        self._partition = in_partition
+        self._arguments = arguments
+        self._decisions = decisions
+        self._now_ms = now_ms
+
+    def __call__(self, place: int) -> Claim | FlashclaimError:
+        """The claim with its receipt, or the refusal where the decision is one."""
+        asked, decision = self._arguments[place], self._decisions[place]
+        if not isinstance(decision, int):
+            if decision.verdict is not Verdict.REPEATED:
+                return refusal(decision, self._now_ms)
+            # What the ticket got the first time; this time it may have asked for something else.
+            return self._claim(
+                _with(asked, decision.item, decision.quantity), decision.serial, decision.at_ms, repeated=True
+            )
+        return self._claim(asked, decision, self._now_ms, repeated=False)
+
+    def _claim(self, asked: bytes, serial: int, at_ms: int, *, repeated: bool) -> Claim:
+        drop_id, partition = self._drop_id, self._partition
+        item, quantity = asked[_ITEM_BYTE], asked[_ITEM_BYTE + 1] << 8 | asked[_ITEM_BYTE + 2]
+        receipt = sign(self._keyring, drop_id, partition, serial, at_ms, asked[WINDOW_BYTES:])
+        return Claim(drop_id, partition, serial, self._items[item - 1], quantity, at_ms, receipt, repeated)
+
+
+def _with(asked: bytes, item: int, quantity: int) -> bytes:
+    return asked[:_ITEM_BYTE] + bytes((item, quantity >> 8, quantity & 255)) + asked[_ITEM_BYTE + 3 :]

@@ -31,7 +31,7 @@ Decide = Callable[[Sequence[bytes]], Awaitable[AnswerOf]]
 Waiter = Callable[[Answer], None]
 
 _SMOOTHING = 0.2  # how much the newest batch counts in the expected time of the next one
-_QUEUE_TRUSTED = 64  # a shorter queue is part of the next batch: its wait is not worked out
+_LOOKED_AT_EVERY = 64  # claims queued between two looks at the wait that the queue means
 
 BATCH_CLAIMS = Histogram(
     "flashclaim_batch_claims", "Claims in one script call", buckets=(1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
@@ -83,13 +83,15 @@ class Batcher:
         self._telling: set[asyncio.Task[None]] = set()
         self._is_asking = False
         self._asked_s = 0.0
+        self._look_at = _LOOKED_AT_EVERY  # the length of the queue at which its wait is worked out anew
         self._batch_s = 0.0  # from asking for a turn to being answered, smoothed
 
     def submit(self, argument: bytes, waiter: Waiter) -> None:
         """Queue one claim; `waiter` is called exactly once with what became of it. Raises `Overloaded`."""
         queue = self._queue
-        if len(queue) >= _QUEUE_TRUSTED:
+        if len(queue) >= self._look_at:
             self._refuse_when_overloaded()
+            self._look_at = len(queue) + _LOOKED_AT_EVERY
         queue.append((argument, waiter, perf_counter()))
         if not self._is_asking and self._may_send():
             self._is_asking, self._asked_s = True, perf_counter()
@@ -124,6 +126,7 @@ class Batcher:
         self._is_asking = False
         queue = self._queue
         batch = [queue.popleft() for _ in range(min(BATCH_CLAIMS_MAX, len(queue)))]
+        self._look_at = max(_LOOKED_AT_EVERY, len(queue))
         task = asyncio.get_running_loop().create_task(self._run(batch, self._asked_s))
         self._batches[task] = self._asked_s
         self._ask()

@@ -10,6 +10,8 @@ from datetime import datetime
 from enum import IntEnum
 from typing import ClassVar, NamedTuple
 
+import msgspec
+
 from engine.claims.wire import ClaimRequest, StoredClaim
 from engine.drops.model import from_ms
 from engine.errors import FlashclaimError, Refused, Unavailable
@@ -47,7 +49,7 @@ class Decision(NamedTuple):
     facts: tuple[int, ...] = ()
 
 
-class Claim(NamedTuple):
+class Claim(msgspec.Struct, frozen=True, gc=False):
     """An accepted claim, as its member is told of it; `repeated` when this ticket had been accepted before."""
 
     drop_id: DropId

@@ -116,8 +116,7 @@ class Claims:
         batch = await store.claim_batch(self._store, partition, drop_id, drop.epoch, arguments)
         if batch.is_stale:
             self._drops.forget(drop_id)
-        told, keyring, now_ms = admission.told, self._receipt_keys, batch.now_ms
-        return lambda place: told(keyring, drop, partition, arguments[place], batch[place], now_ms)
+        return admission.Answers(self._receipt_keys, drop, partition, arguments, batch.decisions, batch.now_ms)
 
     async def release(self, claim_id: ClaimId, actor: str, reason: str) -> datetime:
         """Give a claim's units back to its drop; when that was, by the store's clock.

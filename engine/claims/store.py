@@ -7,7 +7,7 @@ happens to a call that got no answer is unknown, and is said so (`OutcomeUnknown
 
 import asyncio
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from hiredis import ReplyError
 from redis.asyncio import Redis
@@ -17,13 +17,10 @@ import lua
 from engine.claims import keys
 from engine.claims.model import Decision, NotReady, OutcomeUnknown, StoreUnavailable, Verdict
 from engine.claims.pipe import Pipe
-from engine.claims.wire import ENTRY_BYTES, ITEM_AT, WINDOW_BYTES, unpack_stored
+from engine.claims.wire import ENTRY_BYTES, unpack_stored
 from engine.ids import ClaimId
 
 _REPLY_HEAD = 3  # now, opens at, closes at
-_ACCEPTED, _REPEATED = Verdict.ACCEPTED, Verdict.REPEATED
-_STALE = b"%d:" % Verdict.STALE_EPOCH
-_ITEM_BYTE = WINDOW_BYTES + ITEM_AT
 
 
 class ScriptStore(Protocol):
@@ -76,31 +73,16 @@ class RedisStore:
             return self._pipe
 
 
-class Batch:
-    """The reply of `claim.lua` to a batch, opened one decision at a time."""
+class Batch(NamedTuple):
+    """What `claim.lua` said of a batch, in order: the serial of a claim accepted now, or else the whole decision."""
 
-    def __init__(self, arguments: Sequence[bytes], reply: list[Any]) -> None:
-        self._arguments = arguments
-        self._reply = reply
-        self.now_ms: int = reply[0]
+    now_ms: int
+    decisions: list[int | Decision]
 
     @property
     def is_stale(self) -> bool:
         """Whether the caller believes in an epoch that is over; then every new claim of the batch was refused."""
-        return any(isinstance(answer, bytes) and answer.startswith(_STALE) for answer in self._reply[_REPLY_HEAD:])
-
-    def __getitem__(self, index: int) -> Decision:
-        answer = self._reply[index + _REPLY_HEAD]
-        if isinstance(answer, int):
-            argument = self._arguments[index]
-            quantity = argument[_ITEM_BYTE + 1] << 8 | argument[_ITEM_BYTE + 2]
-            return Decision(_ACCEPTED, answer, argument[_ITEM_BYTE], quantity, self.now_ms)
-        number, _, facts = answer.partition(b":")
-        verdict = Verdict(int(number))
-        if verdict is _REPEATED:
-            known = unpack_stored(facts[:ENTRY_BYTES])[0]
-            return Decision(verdict, known.serial, known.item, known.quantity, known.at_ms)
-        return Decision(verdict, facts=tuple(int(fact) for fact in facts.split(b":")) if facts else ())
+        return any(type(found) is Decision and found.verdict is Verdict.STALE_EPOCH for found in self.decisions)
 
 
 async def claim_batch(
@@ -112,7 +94,22 @@ async def claim_batch(
         (keys.drop(partition, drop_id), keys.claims(partition, drop_id), keys.outbox(partition)),
         (drop_id, epoch, *arguments),
     )
-    return Batch(arguments, reply)
+    return unpack_batch(reply)
+
+
+def unpack_batch(reply: list[Any]) -> Batch:
+    """The reply of `claim.lua`, with a decision for everything but the plain acceptances."""
+    answers = reply[_REPLY_HEAD:]
+    return Batch(reply[0], [answer if type(answer) is int else _decision(answer) for answer in answers])
+
+
+def _decision(answer: bytes) -> Decision:
+    number, _, facts = answer.partition(b":")
+    verdict = Verdict(int(number))
+    if verdict is Verdict.REPEATED:
+        known = unpack_stored(facts[:ENTRY_BYTES])[0]
+        return Decision(verdict, known.serial, known.item, known.quantity, known.at_ms)
+    return Decision(verdict, facts=tuple(int(fact) for fact in facts.split(b":")) if facts else ())
 
 
 async def release(store: ScriptStore, claim_id: ClaimId, epoch: int, subject: str, reason: str) -> str:

@@ -9,7 +9,8 @@ may still ask what became of it.
 
 from binascii import Error, a2b_base64, b2a_base64
 from hmac import compare_digest
-from typing import NamedTuple
+
+import msgspec
 
 from engine.bounds import TICKET_CHARS_MAX
 from engine.claims.keyring import MAC_BYTES, Keyring
@@ -32,7 +33,7 @@ class TicketInvalid(Invalid):
     code = "ticket-invalid"
 
 
-class Ticket(NamedTuple):
+class Ticket(msgspec.Struct, frozen=True, gc=False):
     """An opened ticket; `argument` is the window and the request as the claim script takes them."""
 
     drop_id: str

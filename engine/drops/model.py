@@ -118,10 +118,10 @@ class Drop:
     status: Status
     revision: int
     epoch: int
+    id: DropId = field(init=False)
 
-    @property
-    def id(self) -> DropId:
-        return DropId(self.spec.id)
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "id", DropId(self.spec.id))
 
     def item_index(self, item_id: str) -> int | None:
         """The item's number in tickets, scripts and receipts, from 1; None if the drop has no such item."""

@@ -12,7 +12,7 @@ import lua
 from engine.claims import keys
 from engine.claims.model import DropState, Verdict, Window, decide, release
 from engine.claims.outbox import ClaimsEntry, ControlEntry, ReleaseEntry, control_text, decode
-from engine.claims.store import Batch
+from engine.claims.store import unpack_batch
 from engine.claims.wire import ClaimRequest, pack_request, unpack_stored
 from engine.drops.model import Control, Drop, Status, Verb, after, from_ms, store_fields, to_ms
 from engine.drops.spec import DropSpec
@@ -169,12 +169,14 @@ class StoreMachine(RuleBasedStateMachine):
             for request, window in batch
         ]
         self.is_sound = False
-        reply = Batch(arguments, self.run("claim", [DROP_ID, epoch, *arguments]))
+        reply = unpack_batch(self.run("claim", [DROP_ID, epoch, *arguments]))
         assert reply.now_ms == self.now_ms
         for index, (request, window) in enumerate(batch):
             expected = decide(self.state, request, window, epoch, self.now_ms)
-            assert reply[index] == expected
-            if expected.verdict is Verdict.ACCEPTED:
+            if expected.verdict is not Verdict.ACCEPTED:
+                assert reply.decisions[index] == expected
+            else:
+                assert reply.decisions[index] == expected.serial
                 self.accepted.append((request.subject, expected.serial))
         self.is_sound = True
 

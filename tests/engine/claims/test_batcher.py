@@ -7,7 +7,7 @@ from time import perf_counter
 import pytest
 
 from engine.bounds import BATCH_CLAIMS_MAX, BATCHES_IN_FLIGHT_MAX, QUEUE_CLAIMS_MAX
-from engine.claims.batcher import _QUEUE_TRUSTED, Answer, AnswerOf, Batcher, Turns
+from engine.claims.batcher import _LOOKED_AT_EVERY, Answer, AnswerOf, Batcher, Turns
 from engine.claims.model import Claim, OutcomeUnknown, Overloaded, StoreUnavailable
 from engine.errors import Unavailable
 from engine.ids import DropId
@@ -136,7 +136,7 @@ async def test_a_store_that_hangs_is_noticed_by_the_wait_not_by_the_length() -> 
     for _ in range(100):
         batcher.submit(ARGUMENT, nobody)
     await asyncio.sleep(0.01)
-    for _ in range(_QUEUE_TRUSTED):
+    for _ in range(_LOOKED_AT_EVERY):
         batcher.submit(ARGUMENT, nobody)
     batcher._batches = dict.fromkeys(batcher._batches, perf_counter() - 3)
     with pytest.raises(Overloaded) as refused:
@@ -144,7 +144,7 @@ async def test_a_store_that_hangs_is_noticed_by_the_wait_not_by_the_length() -> 
     assert refused.value.retry_after_s >= 3
     store.gate.set()
     await batcher.drain()
-    assert store.serial == 100 + _QUEUE_TRUSTED
+    assert store.serial == 100 + _LOOKED_AT_EVERY
     batcher.submit(ARGUMENT, nobody)
     await batcher.drain()
 
