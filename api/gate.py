@@ -59,6 +59,7 @@ class Gate:
         self.logs_access = services.settings.access_log
         self._root_path = services.settings.root_path.encode()
         self._places: dict[bytes, Place] = {}
+        self.has_cors = cors is not None
         self._cors = cors
         self._dated: object = None
         self._heads: dict[int, bytes] = {}
@@ -164,14 +165,14 @@ class Exchange:
 
     def write(self, told: Told) -> None:
         """Write the answer, unless the client has gone; then let the connection go on."""
-        protocol, gate, given = self._protocol, self._gate, self._given
+        protocol, gate = self._protocol, self._gate
         self.response_complete = True
         gate.answers.count(self._route, told.status)
         transport = protocol.transport
         if self.disconnected or transport.is_closing():
             return
-        request_id = request_id_of(given.get(b"x-request-id"))
-        more = gate.cors(given.get(b"origin"))
+        request_id = request_id_of(self._given.get(b"x-request-id"))
+        more = gate.cors(self._given.get(b"origin")) if gate.has_cors else b""
         if told.headers:
             more += _lines(told.headers)
         if not self.keep_alive:

@@ -35,6 +35,11 @@ REQUEST_S_MAX = 10.0  # for the head of any request, and for the whole of a clai
 PAGE_ROWS_MAX = 500  # of a list: 500 drops of ten items are about 500 kB
 REQUEST_BODY_BYTES_MAX = 1_048_576  # a drop of 64 items and 256 waves is about 60 kB
 
+# The outbox: past its bound the front takes no claims until the ledger has caught up. At 40,000 claims/s of 60 bytes
+# the default is six minutes without a ledger.
+OUTBOX_BYTES_MAX = 1_000_000_000
+OUTBOX_SAMPLES = 10  # nodes that the store weighs to tell a stream's size: 10 take it a few µs
+
 # The persistence worker: one read is one transaction.
 INGEST_ENTRIES_MAX = 64  # × 512 claims an entry = at most 32,768 rows, about 10 MB and half a second
 TAKE_OVER_IDLE_MS = 15_000

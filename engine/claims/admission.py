@@ -72,8 +72,6 @@ def argument(drop: Drop, ticket: Ticket, item: str | None, quantity: int | None)
 
 def partition(asked: bytes, partitions: int) -> int:
     """Which partition decides a claim script's argument."""
-    if partitions == 1:
-        return 0
     member_at = _MEMBER_LENGTH_BYTE + 1
     subject_at = member_at + asked[member_at - 1] + 1
     return partition_of(asked[subject_at:] or asked[member_at : subject_at - 1], partitions)

@@ -92,8 +92,9 @@ class Batcher:
         if len(queue) >= self._look_at:
             self._refuse_when_overloaded()
             self._look_at = len(queue) + _LOOKED_AT_EVERY
+            self._ask()
         queue.append((argument, waiter, perf_counter()))
-        if not self._is_asking and self._may_send():
+        if not self._batches and not self._is_asking:
             self._is_asking, self._asked_s = True, perf_counter()
             asyncio.get_running_loop().call_soon(self._turns.ask, self._start)
 

@@ -25,11 +25,24 @@ class EntryUnreadable(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class ClaimsEntry:
+    """A batch; its claims stay packed until somebody asks."""
+
     drop_id: str
     epoch: int
     at_ms: int
     first_serial: int
-    claims: list[ClaimRequest]
+    packed: bytes
+
+    def claims(self) -> list[ClaimRequest]:
+        """The claims, in the order of their serials; raises `EntryUnreadable`."""
+        found, at = [], 0
+        try:
+            while at < len(self.packed):
+                request, at = unpack_request(self.packed, at)
+                found.append(request)
+        except ValueError as error:
+            raise EntryUnreadable(f"{type(error).__name__}: {error}") from error
+        return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +72,8 @@ def decode(fields: Mapping[bytes, bytes]) -> Entry:
     try:
         match fields[b"kind"]:
             case b"claim":
-                return _claims(fields)
+                drop_id, packed = fields[b"drop"].decode(), fields[b"claims"]
+                return ClaimsEntry(drop_id, int(fields[b"epoch"]), int(fields[b"at"]), int(fields[b"serial"]), packed)
             case b"release":
                 return _release(fields)
             case b"control":
@@ -68,17 +82,6 @@ def decode(fields: Mapping[bytes, bytes]) -> Entry:
                 raise EntryUnreadable(f"unknown kind {kind[:40]!r}")
     except (KeyError, ValueError, TypeError, AttributeError) as error:
         raise EntryUnreadable(f"{type(error).__name__}: {error}") from error
-
-
-def _claims(fields: Mapping[bytes, bytes]) -> ClaimsEntry:
-    packed = fields[b"claims"]
-    claims, at = [], 0
-    while at < len(packed):
-        request, at = unpack_request(packed, at)
-        claims.append(request)
-    return ClaimsEntry(
-        fields[b"drop"].decode(), int(fields[b"epoch"]), int(fields[b"at"]), int(fields[b"serial"]), claims
-    )
 
 
 def _release(fields: Mapping[bytes, bytes]) -> ReleaseEntry:

@@ -36,9 +36,8 @@ class ReceiptBody(NamedTuple):
 
 def sign(keyring: Keyring, drop_id: str, partition: int, serial: int, at_ms: int, request: bytes) -> str:
     """The receipt of a claim; `request` is its packed form (wire.py) with item and quantity as they were given."""
-    key_id = keyring.current
-    body = _head(key_id, drop_id, partition) + (serial << 48 | at_ms).to_bytes(10, "big") + request
-    return to_text(body + keyring.mac(key_id, _PURPOSE, body))
+    body = _head(keyring.current, drop_id, partition) + (serial << 48 | at_ms).to_bytes(10, "big") + request
+    return to_text(body + keyring.mac(keyring.current, _PURPOSE, body))
 
 
 @lru_cache(maxsize=1_024)

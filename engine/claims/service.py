@@ -3,8 +3,9 @@
 import asyncio
 import json
 import secrets
+import time
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from functools import partial
 from typing import ClassVar, NamedTuple
 
@@ -16,10 +17,10 @@ from engine.claims.model import Claim, Closed, NoSuchClaim, NotOpen
 from engine.claims.store import ScriptStore
 from engine.claims.ticket import Ticket, open_, seal
 from engine.claims.wire import NONCE_BYTES, ClaimRequest
-from engine.drops.model import Drop, Status, from_ms, to_ms
+from engine.drops.model import Drop, Status, from_ms
 from engine.drops.service import Drops
 from engine.errors import Refused
-from engine.ids import ClaimId
+from engine.ids import ClaimId, DropId
 from engine.members.model import Session, check
 from engine.runtime.settings import Settings
 
@@ -29,11 +30,11 @@ class AlreadyReleased(Refused):
 
 
 class IssuedTicket(NamedTuple):
-    """A new ticket and when it may be shown."""
+    """A new ticket and when it may be shown, in ms since 1970."""
 
     ticket: str
-    not_before: datetime
-    expires_at: datetime
+    not_before_ms: int
+    expires_at_ms: int
 
 
 class Claims:
@@ -44,24 +45,24 @@ class Claims:
         self._ledger = ledger
         self._drops = drops
         self._partitions = settings.partitions
-        self._ticket_ttl = timedelta(seconds=settings.ticket_ttl_s)
+        self._ticket_ttl_ms = settings.ticket_ttl_s * 1000
         self._ticket_keys = settings.ticket_keyring
         self._receipt_keys = settings.receipt_keyring
         self._turns = Turns()
-        self._batchers: dict[tuple[int, str], Batcher] = {}
+        self._batchers: dict[DropId, list[Batcher]] = {}
 
     def issue_ticket(self, session: Session, drop: Drop, item: str | None, quantity: int | None) -> IssuedTicket:
         """A ticket for one claim by the session's member; before the opening too.
 
         Raises `NotOpen` for a draft, `Closed`, `NotEligible`, `ClaimInvalid`.
         """
-        spec, now = drop.spec, datetime.now(UTC)
+        spec, now_ms = drop.spec, round(time.time() * 1000)
         if drop.status is Status.DRAFT:
             raise NotOpen("not launched yet: come back later", opens_at=spec.opens_at, retry_after_s=60)
-        if drop.status is Status.CLOSED or now >= spec.closes_at:
+        if drop.status is Status.CLOSED or now_ms >= drop.closes_ms:
             raise Closed("closed: this drop takes no more claims")
         check(spec.eligibility, session.attributes)
-        expires_at = min(spec.closes_at, max(now, spec.opens_at) + self._ticket_ttl)
+        expires_ms = min(drop.closes_ms, max(now_ms, drop.opens_ms) + self._ticket_ttl_ms)
         request = ClaimRequest(
             nonce=secrets.token_bytes(NONCE_BYTES),
             item=admission.item_number(drop, item),
@@ -69,9 +70,8 @@ class Claims:
             member=session.member_id,
             subject=session.subject,
         )
-        opens_ms, expires_ms = to_ms(spec.opens_at), to_ms(expires_at)
-        ticket = seal(self._ticket_keys, drop.id, request, opens_ms, expires_ms)
-        return IssuedTicket(ticket, from_ms(opens_ms), from_ms(expires_ms))
+        ticket = seal(self._ticket_keys, drop.id, request, drop.opens_ms, expires_ms)
+        return IssuedTicket(ticket, drop.opens_ms, expires_ms)
 
     def open_ticket(self, text: str | bytes) -> Ticket:
         """The ticket that a text stands for; raises `TicketInvalid`."""
@@ -83,7 +83,9 @@ class Claims:
         Raises `TicketInvalid`, `ClaimInvalid`, `Overloaded`; `tell` is not called then.
         """
         asked = admission.argument(drop, ticket, item, quantity)
-        self._batcher(admission.partition(asked, self._partitions), drop.id).submit(asked, tell)
+        batchers = self._batchers.get(drop.id) or self._new_batchers(drop.id)
+        partition = admission.partition(asked, self._partitions) if self._partitions > 1 else 0
+        batchers[partition].submit(asked, tell)
 
     async def claim(self, drop: Drop, ticket: Ticket, item: str | None, quantity: int | None) -> Claim:
         """`submit`, and wait: the claim. Raises the refusal (engine/claims/model.py), or `Unavailable`.
@@ -103,13 +105,12 @@ class Claims:
         self.submit(drop, ticket, item, quantity, tell)
         return await answer
 
-    def _batcher(self, partition: int, drop_id: str) -> Batcher:
-        """The batcher of a drop in a partition. Only for drops that exist: each one is kept."""
-        found = self._batchers.get((partition, drop_id))
-        if found is None:
-            decide = partial(self._decide, partition, drop_id)
-            found = self._batchers[partition, drop_id] = Batcher(decide, self._turns)
-        return found
+    def _new_batchers(self, drop_id: DropId) -> list[Batcher]:
+        """The batchers of a drop, one for each partition. Only for drops that exist: they are kept."""
+        made = self._batchers[drop_id] = [
+            Batcher(partial(self._decide, partition, drop_id), self._turns) for partition in range(self._partitions)
+        ]
+        return made
 
     async def _decide(self, partition: int, drop_id: str, arguments: Sequence[bytes]) -> AnswerOf:
         drop = await self._drops.get(drop_id)
@@ -144,4 +145,4 @@ class Claims:
 
     async def drain(self) -> None:
         """Wait until every claim that was taken in has its answer."""
-        await asyncio.gather(*(batcher.drain() for batcher in self._batchers.values()))
+        await asyncio.gather(*(batcher.drain() for batchers in self._batchers.values() for batcher in batchers))

@@ -118,10 +118,14 @@ class Drop:
     status: Status
     revision: int
     epoch: int
-    id: DropId = field(init=False)
+    id: DropId = field(init=False)  # these three are read at each claim: they are worked out once
+    opens_ms: int = field(init=False)
+    closes_ms: int = field(init=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "id", DropId(self.spec.id))
+        object.__setattr__(self, "opens_ms", to_ms(self.spec.opens_at))
+        object.__setattr__(self, "closes_ms", to_ms(self.spec.closes_at))
 
     def item_index(self, item_id: str) -> int | None:
         """The item's number in tickets, scripts and receipts, from 1; None if the drop has no such item."""
@@ -204,8 +208,8 @@ def store_fields(drop: Drop, partitions: int, partition: int) -> dict[str, str]:
     return {
         "status": str(drop.status),
         "epoch": str(drop.epoch),
-        "opens_ms": str(to_ms(drop.spec.opens_at)),
-        "closes_ms": str(to_ms(drop.spec.closes_at)),
+        "opens_ms": str(drop.opens_ms),
+        "closes_ms": str(drop.closes_ms),
         "limit": str(drop.spec.limit_per_member),
         "items": str(len(drop.spec.items)),
         "waves": ",".join(releases),

@@ -201,20 +201,25 @@ async def _waiting(redis: "Redis", partition: int, drop: Drop) -> list[Fact]:
         if not is_waiting(entry_id):
             continue
         try:
-            entry = decode(fields)
+            facts += _told_by(fields, drop, partition)
         except EntryUnreadable:
             continue  # the worker puts it into the dead letters; its claims then show as lost
-        if entry.drop_id != drop.id:
-            continue
-        if isinstance(entry, ClaimsEntry):
-            facts += [
-                _fact(ClaimId(drop.id, partition, serial), request, entry.at_ms)
-                for serial, request in enumerate(entry.claims, start=entry.first_serial)
-            ]
-        elif isinstance(entry, ReleaseEntry):
-            claim_id = ClaimId(drop.id, partition, entry.serial)
-            facts.append(Fact(claim_id, entry.subject, b"", entry.item, entry.quantity, entry.at_ms, is_released=True))
     return facts
+
+
+def _told_by(fields: Mapping[bytes, bytes], drop: Drop, partition: int) -> list[Fact]:
+    entry = decode(fields)
+    if entry.drop_id != drop.id:
+        return []
+    if isinstance(entry, ClaimsEntry):
+        return [
+            _fact(ClaimId(drop.id, partition, serial), request, entry.at_ms)
+            for serial, request in enumerate(entry.claims(), start=entry.first_serial)
+        ]
+    if isinstance(entry, ReleaseEntry):
+        claim_id = ClaimId(drop.id, partition, entry.serial)
+        return [Fact(claim_id, entry.subject, b"", entry.item, entry.quantity, entry.at_ms, is_released=True)]
+    return []
 
 
 async def _recorded(stores: Stores, drop: Drop) -> list[Fact]:

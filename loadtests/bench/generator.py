@@ -48,9 +48,13 @@ class Generator:
             now_s = perf_counter()
             if now_s < end_s:
                 due = len(self._idle) if rate is None else int((now_s - began_s) * rate) - sent
-                for token in islice(self._tokens, min(due, len(self._idle))):
+                wanted = min(due, len(self._idle))
+                tokens = list(islice(self._tokens, wanted))
+                for token in tokens:
                     self._send(token, now_s if rate is None else began_s + sent / rate)
                     sent += 1
+                if len(tokens) < wanted:
+                    end_s = now_s  # each token is used once
             elif not self._due_s or now_s > end_s + LINGER_S:
                 break
             for file_number, _ in self._poll.poll(TICK_S):
@@ -58,7 +62,7 @@ class Generator:
             if self._due_s:
                 last_s = perf_counter()
         if rate is not None:
-            self.statuses[0] += max(0, int(seconds * rate) - sent)  # no connection was free for them
+            self.statuses[0] += max(0, int((end_s - began_s) * rate) - sent)  # no connection was free for them
         self.statuses[0] += len(self._due_s)
         return last_s - began_s
 

@@ -1,17 +1,17 @@
 -- Sends a plan's requests by wrk (https://github.com/wg/wrk), each token once; prints one line of JSON at the end.
-local head, tail, tokens = "", "", {}
+local requests = {}
 local at = 0
 
 function init(arguments)
-  head, tail = arguments[1], arguments[2]
+  local head, tail = arguments[1], arguments[2]
   for token in io.lines(arguments[3]) do
-    tokens[#tokens + 1] = token
+    requests[#requests + 1] = head .. token .. tail
   end
 end
 
 function request()
   at = at + 1
-  return head .. (tokens[at] or tokens[#tokens]) .. tail
+  return requests[at] or requests[#requests]
 end
 
 function done(summary, latency)
