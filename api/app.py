@@ -1,5 +1,6 @@
 """Builds the FastAPI app; lists the routes; nothing else."""
 
+import asyncio
 import gc
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -14,6 +15,7 @@ from api.edge import Edge
 from api.gate import Gate
 from api.rates import Rate
 from api.routes import claims, docs, drops, members, operations
+from engine.claims.backlog import Backlog
 from engine.claims.service import Claims
 from engine.drops.service import Drops
 from engine.members.session import SessionTokens
@@ -30,20 +32,25 @@ def create_app(settings: Settings) -> FastAPI:
     async def lifespan(app: FastAPI) -> AsyncIterator[dict[str, Any]]:
         async with open_stores(settings) as stores:
             ways = Drops(stores.redis, stores.scripts, stores.ledger, settings.partitions)
+            backlog = Backlog(stores.redis, settings.partitions, settings.outbox_bytes_max)
             services = Services(
                 settings=settings,
                 stores=stores,
                 drops=ways,
-                claims=Claims(stores.scripts, stores.ledger, ways, settings),
+                claims=Claims(stores.scripts, stores.ledger, ways, settings, backlog),
                 sessions=SessionTokens(settings),
                 member_rate=Rate(settings.member_claims_per_second, "member"),
                 address_rate=Rate(settings.address_claims_per_second, "address"),
             )
             app.state.services = services
             app.state.live = drops.LiveFeed()
+            stop = asyncio.Event()
+            watching = asyncio.create_task(backlog.watch(stop))
             _calm_collector()
             yield {"gate": Gate(services, CORSMiddleware(app, **cors) if cors else None)}
             await services.claims.drain()
+            stop.set()
+            await watching
 
     # FastAPI's own docs pages load their script from a CDN; ours is in api/routes/docs.py.
     app = FastAPI(

@@ -87,9 +87,7 @@ def rendered(claim: Claim) -> Told:
 def rendered_ticket(issued: IssuedTicket) -> Told:
     """The answer that hands out a ticket."""
     ticket, not_before_ms, expires_at_ms = issued
-    body = (
-        f'{{"ticket":"{ticket}","not_before":"{instant(not_before_ms)}","expires_at":"{instant(expires_at_ms)}"}}'
-    )
+    body = f'{{"ticket":"{ticket}","not_before":"{instant(not_before_ms)}","expires_at":"{instant(expires_at_ms)}"}}'
     return Told(200, body.encode())
 
 

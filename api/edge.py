@@ -102,7 +102,13 @@ class Edge:
                 raise _BodyTooLarge
             await self._app(scope, bounded, exchange.send)
         except _BodyTooLarge:
-            await exchange.refuse_body()
+            body = problems.body("too-large", f"the body has more than {REQUEST_BODY_BYTES_MAX} bytes")
+            await exchange.refuse(413, body)
+        except Exception:
+            if exchange.status:
+                raise  # the answer has begun: the server breaks the line
+            _log.exception("request failed")
+            await exchange.refuse(500, problems.broken().body)
         finally:
             self._note(scope, exchange, time.perf_counter() - started_s)
 
@@ -129,16 +135,15 @@ class _Exchange:
             message["headers"] = [*own, (b"x-request-id", self.request_id), *more]
         await self._send(message)
 
-    async def refuse_body(self) -> None:
+    async def refuse(self, status: int, body: bytes) -> None:
         if self.status:
             return  # the answer has begun: all that is left is to end it
-        body = problems.body("too-large", f"the body has more than {REQUEST_BODY_BYTES_MAX} bytes")
         headers = [
             (b"content-type", problems.MEDIA_TYPE.encode()),
             (b"content-length", str(len(body)).encode()),
             (b"connection", b"close"),
         ]
-        await self.send({"type": "http.response.start", "status": 413, "headers": headers})
+        await self.send({"type": "http.response.start", "status": status, "headers": headers})
         await self.send({"type": "http.response.body", "body": body})
 
 

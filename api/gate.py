@@ -37,6 +37,9 @@ _PLACES_KEPT_S = 0.25  # how long a URL's drop is taken without a look at how ol
 _log = structlog.get_logger(__name__)
 
 
+_APPS, _OURS, _NOBODYS = "the app's", "the exchange's", "nobody's"  # whose a request is
+
+
 class _NobodyWaits:
     """Stands for the event that uvicorn's own cycles wait for; nobody waits for an exchange's."""
 
@@ -89,7 +92,7 @@ class Gate:
             found = self._heads[told.status] = STATUS_LINE[told.status] + lines + b"content-length: "
         return found
 
-    def session(self, authorization: bytes, drop: Drop) -> Session | None:
+    def session(self, authorization: bytes) -> Session | None:
         """Who asks for a ticket; None when the app must find out, or must refuse."""
         scheme, _, token = authorization.partition(b" ")
         if scheme.lower() != b"bearer":
@@ -98,9 +101,8 @@ class Gate:
             found = self.use.sessions.verify_now(token.strip().decode("latin-1"))
         except SessionInvalid:
             return None
-        if found is None or (drop.spec.eligibility and not found.attributes and found.role == "member"):
-            return None
-        return found
+        # A member without attributes is completed from the ledger, which also knows whose other accounts count as one.
+        return found if found is not None and (found.attributes or found.role == "operator") else None
 
     def cors(self, origin: bytes | None) -> bytes:
         """The lines that Starlette's CORSMiddleware adds to an answer of the app."""
@@ -112,9 +114,7 @@ class Gate:
         text = origin.decode("latin-1")
         if self._cors.is_allowed_origin(text) and not self._cors.allow_all_origins:
             headers["Access-Control-Allow-Origin"] = text
-        if not self._cors.allow_all_origins or not self._cors.is_allowed_origin(text):
-            headers["Vary"] = "Origin"
-        return _lines(headers)
+        return _lines({**headers, "Vary": "Origin"})
 
 
 class Exchange:
@@ -143,6 +143,7 @@ class Exchange:
         self.more_body = True
         self.response_complete = False
         if self._gate.logs_access:
+            self._path = self._protocol.url.decode("ascii")
             self._started_s = perf_counter()
 
     def run(self) -> None:
@@ -161,7 +162,12 @@ class Exchange:
 
     def tell(self, answer: Claim | FlashclaimError) -> None:
         """Write what became of the claim; the batcher calls it."""
-        self.write(claim_path.rendered(answer) if isinstance(answer, Claim) else problems.told(answer))
+        try:
+            told = claim_path.rendered(answer) if isinstance(answer, Claim) else problems.told(answer)
+        except Exception:  # noqa: BLE001 (whatever broke, the client gets an answer)
+            _log.exception("answer failed")
+            told = problems.broken()
+        self.write(told)
 
     def write(self, told: Told) -> None:
         """Write the answer, unless the client has gone; then let the connection go on."""
@@ -169,9 +175,12 @@ class Exchange:
         self.response_complete = True
         gate.answers.count(self._route, told.status)
         transport = protocol.transport
+        request_id = request_id_of(self._given.get(b"x-request-id"))
+        if gate.logs_access:
+            took_s = perf_counter() - self._started_s
+            log_answer("POST", self._route, self._path, told.status, took_s, request_id)
         if self.disconnected or transport.is_closing():
             return
-        request_id = request_id_of(self._given.get(b"x-request-id"))
         more = gate.cors(self._given.get(b"origin")) if gate.has_cors else b""
         if told.headers:
             more += _lines(told.headers)
@@ -181,9 +190,6 @@ class Exchange:
             b"%b%d\r\nx-request-id: %b\r\n%b\r\n%b"
             % (gate.head(told, protocol.server_state.default_headers), len(told.body), request_id, more, told.body)
         )
-        if gate.logs_access:
-            path = protocol.url.decode("ascii")
-            log_answer("POST", self._route, path, told.status, perf_counter() - self._started_s, request_id)
         if not self.keep_alive:
             transport.close()
         protocol.on_response_complete()
@@ -215,8 +221,11 @@ class ClaimProtocol(HttpToolsProtocol):
         super().__init__(*args, **kwargs)
         self.gate: Gate = self.app_state["gate"]
         self._exchange = Exchange(self)
-        self._is_ours = False  # whether the newest request is the exchange's
-        self._head_bytes = -1  # of the request whose head is coming in; -1 between requests
+        self._whose = _APPS  # the newest request
+        self._is_in_head = False
+        self._is_new_head = False  # whether the head began in the segment that is read now
+        self._head_bytes = 0
+        self._segment_bytes = 0
         self._deadline: asyncio.TimerHandle | None = None
         self._answered_s = 0.0
 
@@ -231,12 +240,22 @@ class ClaimProtocol(HttpToolsProtocol):
         return host or client
 
     def data_received(self, data: bytes) -> None:
+        self._segment_bytes = len(data)
+        self._is_new_head = False
         super().data_received(data)
-        if self._head_bytes >= 0:
-            self._head_bytes += len(data)
+        if self._is_in_head:
+            # Before the head there may have been other requests in the segment: they do not weigh on it.
+            self._head_bytes += self._weight() if self._is_new_head else len(data)
             self._wait()
-        elif self._is_ours and self._exchange.more_body:
+        elif self._whose is _OURS and self._exchange.more_body:
             self._wait()
+
+    def eof_received(self) -> bool | None:  # type: ignore[override]  # asyncio takes True as "stay open"
+        """A client that will send no more may still read: it gets the answer that it waits for."""
+        if self._whose is _OURS and self._is_busy() and not self._exchange.more_body:
+            self._exchange.keep_alive = False
+            return True
+        return super().eof_received()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._clear_deadline()
@@ -248,7 +267,7 @@ class ClaimProtocol(HttpToolsProtocol):
 
     def timeout_keep_alive_handler(self) -> None:
         self.timeout_keep_alive_task = None
-        idle_s = 0.0 if self._is_busy() or self._head_bytes >= 0 else self.loop.time() - self._answered_s
+        idle_s = 0.0 if self._is_busy() or self._is_in_head else self.loop.time() - self._answered_s
         if idle_s < self.timeout_keep_alive:
             rest_s = self.timeout_keep_alive - idle_s
             self.timeout_keep_alive_task = self.loop.call_later(rest_s, self.timeout_keep_alive_handler)
@@ -268,32 +287,39 @@ class ClaimProtocol(HttpToolsProtocol):
         self.url = b""
         self.headers = []
         self._head_bytes = 0
+        self._is_in_head = self._is_new_head = True
 
     def on_header(self, name: bytes, value: bytes) -> None:
         self.headers.append((name.lower(), value))
 
     def on_headers_complete(self) -> None:
-        self._head_bytes = -1
+        self._is_in_head = False
         if self._deadline is not None:
             self._clear_deadline()
-        self._is_ours = self._recognise()
-        if self._is_ours:
+        if self._segment_bytes > HEAD_BYTES_MAX and self._weight() > HEAD_BYTES_MAX:
+            self._refuse(problems.head_too_large())
+            self._whose = _NOBODYS
+        elif self.transport.is_closing():
+            self._whose = _NOBODYS  # the line was closed by the answer to a request before it: nobody would hear
+        elif self._recognise():
+            self._whose = _OURS
             self.cycle = cast("RequestResponseCycle", self._exchange)
         else:
+            self._whose = _APPS
             self._hand_over()
 
     def on_body(self, body: bytes) -> None:
-        if self._is_ours:
+        if self._whose is _OURS:
             self._exchange.body += body
-        else:
+        elif self._whose is _APPS:
             super().on_body(body)
 
     def on_message_complete(self) -> None:
-        if self._is_ours:
+        if self._whose is _OURS:
             if self._deadline is not None:
                 self._clear_deadline()
             self._exchange.run()
-        else:
+        elif self._whose is _APPS:
             super().on_message_complete()
 
     def _is_busy(self) -> bool:
@@ -311,7 +337,7 @@ class ClaimProtocol(HttpToolsProtocol):
             return False
         session = None
         if place.route is _TICKET_ROUTE:
-            session = self.gate.session(given.get(b"authorization", b""), place.drop)
+            session = self.gate.session(given.get(b"authorization", b""))
             if session is None:
                 return False
         keep_alive = self.parser.should_keep_alive()
@@ -329,9 +355,13 @@ class ClaimProtocol(HttpToolsProtocol):
             super().on_header(name, value)
         super().on_headers_complete()
 
+    def _weight(self) -> int:
+        """Bytes of the head as far as it was read."""
+        return len(self.url) + sum([len(name) + len(value) + 4 for name, value in self.headers])
+
     def _wait(self) -> None:
         """Bound how long a request that comes in pieces may take, and what its head may weigh."""
-        if self._head_bytes > HEAD_BYTES_MAX:
+        if self._is_in_head and self._head_bytes > HEAD_BYTES_MAX:
             self._refuse(problems.head_too_large())
         elif self._deadline is None:
             self._deadline = self.loop.call_later(REQUEST_S_MAX, self._refuse, problems.too_slow())
@@ -345,12 +375,17 @@ class ClaimProtocol(HttpToolsProtocol):
         """Answer what never became a request, and close; behind one that is not answered yet, close after that one."""
         if self.transport.is_closing():
             return
-        if self._is_busy() and not (self._is_ours and self._exchange.more_body):
+        if self._is_busy() and not (self._whose is _OURS and self._exchange.more_body):
             self.cycle.keep_alive = False
             self.flow.pause_reading()
             return
-        head = self.gate.head(told, self.server_state.default_headers)
-        self.transport.write(b"%b%d\r\nconnection: close\r\n\r\n%b" % (head, len(told.body), told.body))
+        head, request_id = self.gate.head(told, self.server_state.default_headers), request_id_of(None)
+        self.gate.answers.count("none", told.status)
+        if self.gate.logs_access:
+            log_answer("?", "none", "", told.status, 0.0, request_id)
+        self.transport.write(
+            b"%b%d\r\nx-request-id: %b\r\nconnection: close\r\n\r\n%b" % (head, len(told.body), request_id, told.body)
+        )
         self.transport.close()
 
 

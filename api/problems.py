@@ -119,7 +119,6 @@ def register(app: FastAPI) -> None:
     app.add_exception_handler(SQLAlchemyError, _ledger_away)
     app.add_exception_handler(OSError, _ledger_away)
     app.add_exception_handler(RedisError, _store_away)
-    app.add_exception_handler(Exception, _internal)
 
 
 async def _flashclaim(_: Request, error: Exception) -> Response:
@@ -157,10 +156,6 @@ async def _store_away(_: Request, __: Exception) -> Response:
     return Response(
         body("store-unavailable", "the store cannot be reached: try again"), 503, {"Retry-After": "1"}, MEDIA_TYPE
     )
-
-
-async def _internal(_: Request, __: Exception) -> Response:
-    return response(broken())
 
 
 def _plain(value: Any) -> Any:

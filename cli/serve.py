@@ -4,6 +4,9 @@ import asyncio
 import os
 import signal
 import socket
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -38,20 +41,21 @@ def register(app: typer.Typer) -> None:
         if data is not None:
             os.environ["FLASHCLAIM_DATA"] = str(data)
         settings = load_settings(data)
-        uvicorn.run(
-            "cli.serve:app_from_environment",
-            factory=True,
-            host=host,
-            port=port,
-            workers=workers,
-            loop="uvloop",
-            http=ClaimProtocol,
-            access_log=False,
-            log_level="warning",
-            forwarded_allow_ips=settings.trusted_proxies,
-            timeout_graceful_shutdown=10,
-            server_header=False,
-        )
+        with _metrics_dir(workers):
+            uvicorn.run(
+                "cli.serve:app_from_environment",
+                factory=True,
+                host=host,
+                port=port,
+                workers=workers,
+                loop="uvloop",
+                http=ClaimProtocol,
+                access_log=False,
+                log_level="warning",
+                forwarded_allow_ips=settings.trusted_proxies,
+                timeout_graceful_shutdown=10,
+                server_header=False,
+            )
 
     @app.command()
     def worker(
@@ -88,6 +92,17 @@ def register(app: typer.Typer) -> None:
 
         asyncio.run(run())
         say(f"the ledger is at migration {newest()}")
+
+
+@contextmanager
+def _metrics_dir(workers: int) -> Iterator[None]:
+    """Where several processes put their figures together, so that whichever is asked tells those of all."""
+    if workers == 1:
+        yield
+        return
+    with tempfile.TemporaryDirectory(prefix="fc-metrics-") as directory:
+        os.environ["PROMETHEUS_MULTIPROC_DIR"] = directory
+        yield
 
 
 async def _work(settings: "Settings", name: str) -> None:

@@ -38,6 +38,7 @@ REQUEST_BODY_BYTES_MAX = 1_048_576  # a drop of 64 items and 256 waves is about 
 # The outbox: past its bound the front takes no claims until the ledger has caught up. At 40,000 claims/s of 60 bytes
 # the default is six minutes without a ledger.
 OUTBOX_BYTES_MAX = 1_000_000_000
+OUTBOX_LOOK_S = 0.5  # between two looks; meanwhile 20,000 claims or 1.2 MB may come
 OUTBOX_SAMPLES = 10  # nodes that the store weighs to tell a stream's size: 10 take it a few µs
 
 # The persistence worker: one read is one transaction.

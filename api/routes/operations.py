@@ -1,10 +1,12 @@
 """Health, readiness and metrics: what a load balancer and a monitoring system call."""
 
+import os
 from typing import Any
 
 from fastapi import APIRouter
 from fastapi.responses import Response
-from prometheus_client import CONTENT_TYPE_LATEST, Gauge, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, CollectorRegistry, Gauge, generate_latest
+from prometheus_client.multiprocess import MultiProcessCollector
 from redis.exceptions import RedisError, ResponseError
 from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
@@ -16,9 +18,17 @@ from engine.claims.model import NotReady
 from engine.claims.outbox import GROUP
 from engine.ledger import migrations
 
+METRICS_DIR_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"  # prometheus-client reads it at its import
 router = APIRouter(tags=["operations"])
-OUTBOX_ENTRIES = Gauge("flashclaim_outbox_entries", "Entries in the outbox, not yet trimmed", ["partition"])
-OUTBOX_WAITING = Gauge("flashclaim_outbox_waiting", "Entries that the ledger has not acknowledged", ["partition"])
+OUTBOX_ENTRIES = Gauge(
+    "flashclaim_outbox_entries", "Entries in the outbox, not yet trimmed", ["partition"], multiprocess_mode="mostrecent"
+)
+OUTBOX_WAITING = Gauge(
+    "flashclaim_outbox_waiting",
+    "Entries that the ledger has not acknowledged",
+    ["partition"],
+    multiprocess_mode="mostrecent",
+)
 
 
 @router.get("/healthz")
@@ -47,13 +57,22 @@ async def ready(use: ServicesDep) -> dict[str, str]:
 
 @router.get("/metrics", response_class=Response)
 async def metrics(use: ServicesDep) -> Response:
-    """Prometheus metrics of this process, and of the outboxes at this moment."""
+    """Prometheus metrics of all processes on this port, and of the outboxes at this moment."""
     try:
         await _measure_outboxes(use)
     except (RedisError, OSError):
         OUTBOX_ENTRIES.clear()
         OUTBOX_WAITING.clear()
-    return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
+    return Response(generate_latest(_registry()), media_type=CONTENT_TYPE_LATEST)
+
+
+def _registry() -> CollectorRegistry:
+    """This process's figures; with several processes the sum of theirs, which they keep in files (`cli/serve.py`)."""
+    if METRICS_DIR_VARIABLE not in os.environ:
+        return REGISTRY
+    registry = CollectorRegistry()
+    MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
+    return registry
 
 
 async def _measure_outboxes(use: Services) -> None:

@@ -12,8 +12,9 @@ from typing import ClassVar, NamedTuple
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from engine.claims import admission, history, receipt, store
+from engine.claims.backlog import Backlog
 from engine.claims.batcher import Answer, AnswerOf, Batcher, Turns, Waiter
-from engine.claims.model import Claim, Closed, NoSuchClaim, NotOpen
+from engine.claims.model import Claim, Closed, NoSuchClaim, NotOpen, Overloaded
 from engine.claims.store import ScriptStore
 from engine.claims.ticket import Ticket, open_, seal
 from engine.claims.wire import NONCE_BYTES, ClaimRequest
@@ -40,10 +41,13 @@ class IssuedTicket(NamedTuple):
 class Claims:
     """The claim service of one process; `drain` before the process ends."""
 
-    def __init__(self, script_store: ScriptStore, ledger: AsyncEngine, drops: Drops, settings: Settings) -> None:
+    def __init__(
+        self, script_store: ScriptStore, ledger: AsyncEngine, drops: Drops, settings: Settings, backlog: Backlog
+    ) -> None:
         self._store = script_store
         self._ledger = ledger
         self._drops = drops
+        self._backlog = backlog
         self._partitions = settings.partitions
         self._ticket_ttl_ms = settings.ticket_ttl_s * 1000
         self._ticket_keys = settings.ticket_keyring
@@ -85,6 +89,8 @@ class Claims:
         asked = admission.argument(drop, ticket, item, quantity)
         batchers = self._batchers.get(drop.id) or self._new_batchers(drop.id)
         partition = admission.partition(asked, self._partitions) if self._partitions > 1 else 0
+        if partition in self._backlog.full:
+            raise Overloaded("the ledger is behind: send the same ticket again in a while", retry_after_s=5)
         batchers[partition].submit(asked, tell)
 
     async def claim(self, drop: Drop, ticket: Ticket, item: str | None, quantity: int | None) -> Claim:

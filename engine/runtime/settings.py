@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
-from engine.bounds import PARTITIONS_MAX
+from engine.bounds import OUTBOX_BYTES_MAX, PARTITIONS_MAX
 from engine.claims.keyring import Keyring
 from engine.errors import Misconfigured
 
@@ -46,6 +46,8 @@ class Settings(BaseSettings):
     ticket_ttl_s: int = Field(1_800, ge=1)
     receipt_keys: Keys
     receipt_key_id: int = 1
+
+    outbox_bytes_max: int = Field(OUTBOX_BYTES_MAX, ge=1_000_000)  # past it claims are shed until the ledger catches up
 
     session_secret: SecretStr | None = None  # HS256: the dev identity
     session_jwks_url: str | None = None  # production: the identity provider's public keys

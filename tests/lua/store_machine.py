@@ -223,8 +223,8 @@ class StoreMachine(RuleBasedStateMachine):
         entries = cast(list[tuple[bytes, dict[bytes, bytes]]], self.redis.xrange(keys.outbox(0)))
         for _, fields in entries:
             match decode(fields):
-                case ClaimsEntry(first_serial=first, claims=batch):
-                    claims |= dict(enumerate(batch, start=first))
+                case ClaimsEntry() as batch:
+                    claims |= dict(enumerate(batch.claims(), start=batch.first_serial))
                 case ReleaseEntry(serial=serial):
                     released.add(serial)
                 case ControlEntry(control=control):

@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 from sqlalchemy import text
 
+from engine.bounds import OUTBOX_BYTES_MAX
 from engine.claims import keys, receipt
+from engine.claims.backlog import Backlog
 from engine.claims.service import Claims
 from engine.claims.wire import ClaimRequest, pack_request
 from engine.drops.model import Actor
@@ -31,7 +33,9 @@ class Rushed:
         self.settings = settings
         self.log = log
         self.drops = Drops(stores.redis, stores.scripts, stores.ledger, settings.partitions)
-        self.claims = Claims(stores.scripts, stores.ledger, self.drops, settings)
+        self.claims = Claims(
+            stores.scripts, stores.ledger, self.drops, settings, Backlog(stores.redis, 1, OUTBOX_BYTES_MAX)
+        )
 
     async def rush(self) -> None:
         await self.drops.create(drop_spec("trial", stock=60), Actor("boss"))
