@@ -159,9 +159,27 @@ class Drops:
         """One read for all who ask at the same time: at the opening that is everybody."""
         task = self._reading.get(drop_id)
         if task is None:
-            task = self._reading[drop_id] = asyncio.create_task(self.read(drop_id))
+            task = self._reading[drop_id] = asyncio.create_task(self._renewed(drop_id))
             task.add_done_callback(lambda _: self._reading.pop(drop_id, None))
         return await asyncio.shield(task)
+
+    async def _renewed(self, drop_id: str) -> Drop:
+        """The drop as it is in memory while the store has the same revision of it; else as the ledger has it.
+
+        The store is asked first because asking it takes a tenth of the event loop's time that the ledger takes.
+        """
+        found = self._cache.get(drop_id)
+        if found is not None and await self._is_current(found[1]):
+            self._cache[drop_id] = (time.monotonic(), found[1])
+            return found[1]
+        return await self.read(drop_id)
+
+    async def _is_current(self, drop: Drop) -> bool:
+        try:
+            revision, epoch = await self._redis.hmget(keys.drop(0, drop.id), ["revision", "epoch"])
+        except (RedisError, OSError):
+            return False
+        return (revision, epoch) == (b"%d" % drop.revision, b"%d" % drop.epoch)
 
     async def _act(
         self,

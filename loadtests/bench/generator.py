@@ -4,10 +4,12 @@ In the open loop a request is due at its time whether the server keeps up or not
 that a server that stalls cannot hide it ("coordinated omission", Gil Tene, https://github.com/giltene/wrk2).
 """
 
+import gc
 import json
 import select
 import socket
 import sys
+import time
 from collections import Counter, deque
 from itertools import islice
 from pathlib import Path
@@ -17,6 +19,7 @@ from loadtests.bench.plan import Plan
 
 LINGER_S = 5.0  # after the last request is sent, for answers that are still to come
 TICK_S = 0.001
+SETTLE_S = 0.3  # for the server to take in the connections
 
 
 class Generator:
@@ -96,6 +99,8 @@ def main(arguments: list[str]) -> None:
     """Run as a process of its own; prints counts by status, and latencies in ms by status, as JSON."""
     head, tail, tokens, port, connections, seconds, rate = arguments
     generator = Generator(Plan(head, tail, Path(tokens)), int(port), int(connections))
+    time.sleep(SETTLE_S)
+    gc.disable()  # a collection here would be measured as a stall of the server
     took_s = generator.run(float(seconds), float(rate) or None)
     latencies = {
         status: [round(value * 1000, 3) for value in values] for status, values in generator.latencies_s.items()
