@@ -12,6 +12,7 @@ from pathlib import Path
 from loadtests.bench.contestants import BenchFailed, Contestant
 from loadtests.bench.plan import Plan
 
+WRK_START_S_MAX = 60.0  # to read its tokens, and to end
 _ACCEPTED = ("200", "201")
 
 
@@ -48,7 +49,10 @@ def closed_loop(contestant: Contestant, plan: Plan, connections: int, seconds: f
         wrk, "-t1", f"-c{connections}", f"-d{seconds:.0f}s", "-s", script, f"http://127.0.0.1:{contestant.port}",
         "--", plan.head, plan.tail, str(plan.tokens),
     ]  # fmt: skip
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=seconds + WRK_START_S_MAX)
+    except subprocess.TimeoutExpired:
+        raise BenchFailed(f"wrk did not end within {seconds + WRK_START_S_MAX:.0f} s: try again") from None
     if done.returncode or not done.stderr.startswith("{"):
         raise BenchFailed(f"wrk failed: {done.stderr[:300]}")
     found = json.loads(done.stderr)

@@ -9,7 +9,6 @@ from loadtests.bench.meter import Load, closed_loop, cpu_s, open_loop
 CONNECTIONS = 256
 OPEN_CONNECTIONS = 1_024
 WARM_CLAIMS, WARM_CONNECTIONS, WARM_S_MAX = 2_000, 16, 10.0
-TOKENS_PER_S = 90_000  # more than any contestant takes here: no token is sent twice
 SHARES = (0.25, 0.5, 0.75, 1.0, 1.5, 2.0)  # of what `ours` takes in the closed loop
 
 
@@ -83,7 +82,7 @@ def measure_sweep(
 
 
 def _closed(contestant: Contestant, seconds: float) -> Round:
-    warm, plan = contestant.prepare(WARM_CLAIMS + int(seconds * TOKENS_PER_S)).split(WARM_CLAIMS)
+    warm, plan = contestant.prepare(WARM_CLAIMS + int(seconds * contestant.claims_per_s_max)).split(WARM_CLAIMS)
     warmed = closed_loop(contestant, warm, WARM_CONNECTIONS, WARM_S_MAX, by_wrk=False)
     before_s = cpu_s(contestant.server_pids()), cpu_s(contestant.store_pids())
     load = closed_loop(contestant, plan, CONNECTIONS, seconds)

@@ -1,5 +1,6 @@
 """`flashclaim bench`: everything in one run, so that each figure has its baseline beside it."""
 
+import signal
 import statistics
 import sys
 import tempfile
@@ -22,6 +23,8 @@ def bench(round_count: int, seconds: float, only: tuple[str, ...], say: Callable
     Raises `BenchFailed` when a contestant did not do what it was measured at.
     """
     began = datetime.now(UTC)
+    for number in (signal.SIGINT, signal.SIGTERM):  # a shell may have started us with SIGINT ignored
+        signal.signal(number, signal.default_int_handler)
     with _started(only, say) as (contestants, skipped):
         ours = next(contestant for contestant in contestants if isinstance(contestant, Ours))
         compared = [contestant for contestant in contestants if contestant.name in NEEDED]

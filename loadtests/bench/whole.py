@@ -10,9 +10,10 @@ import httpx
 
 from loadtests.bench.meter import closed_loop
 from loadtests.bench.ours import Ours
-from loadtests.bench.rounds import CONNECTIONS, TOKENS_PER_S
+from loadtests.bench.rounds import CONNECTIONS
 
 SAMPLE_S = 0.05
+TICKETS_PER_S_MAX = 30_000
 _LAG = re.compile(r'^flashclaim_ledger_lag_seconds\{partition="0"\} (\S+)$', re.MULTILINE)
 
 
@@ -31,7 +32,7 @@ def tickets_per_s(ours: Ours, rounds: int, seconds: float, say: Callable[[str], 
     """Tickets that one API process gives out in a second, each to another member with a session of their own."""
     rates = []
     for number in range(1, rounds + 1):
-        plan = ours.prepare_tickets(int(seconds * TOKENS_PER_S / 3))
+        plan = ours.prepare_tickets(int(seconds * TICKETS_PER_S_MAX))
         load = closed_loop(ours, plan, CONNECTIONS, seconds)
         rates.append(load.accepted / load.seconds)
         say(f"tickets {number}/{rounds}  {rates[-1]:>8,.0f}/s  p99 {load.p99_ms:.1f} ms  refused {load.refused}")
@@ -41,7 +42,7 @@ def tickets_per_s(ours: Ours, rounds: int, seconds: float, say: Callable[[str], 
 def full_rate(ours: Ours, seconds: float, say: Callable[[str], None]) -> FullRate:
     """Claims as fast as they go, with API, store, worker, ledger and load all on this machine."""
     url = ours.start_worker()
-    plan = ours.prepare(int(seconds * TOKENS_PER_S))
+    plan = ours.prepare(int(seconds * ours.claims_per_s_max))
     lags: list[float] = []
     sizes: list[int] = []
     ended = threading.Event()

@@ -1,17 +1,18 @@
 -- Sends a plan's requests by wrk (https://github.com/wg/wrk), each token once; prints one line of JSON at the end.
-local requests = {}
+local head, tail, tokens = "", "", {}
 local at = 0
 
 function init(arguments)
-  local head, tail = arguments[1], arguments[2]
+  head, tail = arguments[1], arguments[2]
   for token in io.lines(arguments[3]) do
-    requests[#requests + 1] = head .. token .. tail
+    tokens[#tokens + 1] = token
   end
 end
 
+-- A request is put together when it is sent: hundreds of thousands of long texts at once take LuaJIT minutes to intern.
 function request()
   at = at + 1
-  return requests[at] or requests[#requests]
+  return head .. (tokens[at] or tokens[#tokens]) .. tail
 end
 
 function done(summary, latency)

@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from api.app import create_app
-from engine.bounds import CLAIM_BODY_BYTES_MAX, QUEUE_CLAIMS_MAX
+from engine.bounds import CLAIM_BODY_BYTES_MAX, OUTBOX_LOOK_S, QUEUE_CLAIMS_MAX
 from engine.claims import keys
 from engine.claims.model import Overloaded
 from engine.claims.service import Claims
@@ -299,6 +299,23 @@ class TestUnavailable:
             assert int(answer.headers["retry-after"]) >= 1
             await claims.drain()
             assert (await api.claim(ticket)).status_code == 200
+
+    async def test_past_the_bound_of_the_outbox_claims_are_shed_until_the_ledger_has_caught_up(
+        self, settings: Settings, stores: Stores
+    ) -> None:
+        async with running(create_app(settings.model_copy(update={"outbox_bytes_max": 1_000_000}))) as client:
+            api = Api(client, SessionTokens(settings))
+            await api.launched()
+            ticket = await api.ticket()
+            for _ in range(150):
+                await stores.redis.xadd(keys.outbox(0), {"claims": bytes(10_000)})
+            await asyncio.sleep(OUTBOX_LOOK_S * 1.5)
+            answer = await api.claim(ticket)
+            assert "ledger is behind" in problem(answer, 503, "overloaded")["detail"]
+            assert answer.headers["retry-after"]
+            await stores.redis.delete(keys.outbox(0))
+            await asyncio.sleep(OUTBOX_LOOK_S * 1.5)
+            assert (await api.claim(ticket)).status_code == 201
 
     async def test_a_missing_state_is_503_and_never_made_again(self, api: Api, stores: Stores) -> None:
         await api.launched()

@@ -21,13 +21,15 @@ EXAMPLE = ROOT / "examples" / "lychee-2025.yaml"
 class Terminal:
     """Types commands against one instance that `flashclaim dev` runs."""
 
-    def __init__(self, data_dir: Path, port: int) -> None:
+    def __init__(self, data_dir: Path, port: int, *options: str) -> None:
         self.data_dir = data_dir
         self.port = port
+        self._options = options
         self.process = self.start()
 
     def start(self) -> "subprocess.Popen[bytes]":
         command = [sys.executable, "-m", "cli", "dev", "--port", str(self.port), "--data", str(self.data_dir)]
+        command += self._options
         process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
         assert process.stdout is not None
         said = b""

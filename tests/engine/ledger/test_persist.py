@@ -168,3 +168,15 @@ async def test_an_act_that_the_ledger_can_never_take_does_not_hold_up_what_is_be
     await record_all(stores)
     assert await rows(stores.ledger) == 5
     assert len(await buried(stores.ledger)) == 2
+
+
+async def test_a_name_that_no_ledger_takes_buries_its_entry_and_no_other(stores: Stores) -> None:
+    """The claims go into the ledger as the bytes that the script wrote; what it was asked with is not trusted."""
+    await add(stores.redis, entry(1, 5))
+    bad = await add(stores.redis, {**entry(6, 1), "claims": bytes(8) + b"\x01\x00\x01\x02\xff\xfe\x00"})
+    await add(stores.redis, entry(7, 5))
+    await record_all(stores)
+    assert await rows(stores.ledger) == 10
+    ((entry_id, error),) = await buried(stores.ledger)
+    assert entry_id == bad.decode()
+    assert "UnicodeDecodeError" in error
