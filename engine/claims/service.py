@@ -119,7 +119,7 @@ class Claims:
         return made
 
     async def _decide(self, partition: int, drop_id: str, arguments: Sequence[bytes]) -> AnswerOf:
-        drop = await self._drops.get(drop_id)
+        drop = self._drops.known(drop_id) or await self._drops.get(drop_id)
         batch = await store.claim_batch(self._store, partition, drop_id, drop.epoch, arguments)
         if batch.is_stale:
             self._drops.forget(drop_id)

@@ -20,6 +20,7 @@ from engine.claims.pipe import Pipe
 from engine.claims.wire import ENTRY_BYTES, unpack_stored
 from engine.ids import ClaimId
 
+_NOT_THE_PRIMARY = ("READONLY", "MASTERDOWN")
 _REPLY_HEAD = 3  # now, opens at, closes at
 
 
@@ -34,7 +35,7 @@ class RedisStore:
 
     def __init__(self, redis: "Redis") -> None:
         self._pool = redis.connection_pool
-        self._connecting = asyncio.Lock()
+        self._connecting: asyncio.Task[Pipe] | None = None
         self._pipe: Pipe | None = None
 
     async def run(self, script: lua.Script, keys: Sequence[str], arguments: Sequence[bytes | str | int]) -> Any:
@@ -53,6 +54,8 @@ class RedisStore:
                     raise
                 return await pipe.call("EVAL", script.text, len(keys), *keys, *arguments)
         except ReplyError as error:
+            if str(error).startswith(_NOT_THE_PRIMARY):
+                pipe.close()  # behind a name or an address that has moved, a new connection finds the new primary
             raise StoreUnavailable(f"the store refuses to work now ({str(error)[:60]}): try again") from error
         except OSError as error:
             raise OutcomeUnknown("the store did not answer: send the same ticket again to learn the outcome") from error
@@ -62,15 +65,25 @@ class RedisStore:
             self._pipe.close()
 
     async def _connected(self) -> Pipe:
-        async with self._connecting:
-            if self._pipe is None or not self._pipe.is_open:
-                connection = self._pool.make_connection()  # type: ignore[no-untyped-call]
-                try:
-                    await connection.connect()
-                except (RedisError, OSError) as error:
-                    raise StoreUnavailable("the store cannot be reached: try again") from error
-                self._pipe = Pipe(connection)
-            return self._pipe
+        """One attempt for all who wait: a store that accepts and does not answer costs each of them one timeout."""
+        if self._connecting is None:
+            self._connecting = asyncio.create_task(self._connect())
+            self._connecting.add_done_callback(self._attempted)
+        return await asyncio.shield(self._connecting)
+
+    async def _connect(self) -> Pipe:
+        connection = self._pool.make_connection()  # type: ignore[no-untyped-call]
+        try:
+            await connection.connect()
+        except (RedisError, OSError) as error:
+            raise StoreUnavailable("the store cannot be reached: try again") from error
+        self._pipe = Pipe(connection)
+        return self._pipe
+
+    def _attempted(self, attempt: asyncio.Task[Pipe]) -> None:
+        self._connecting = None
+        if not attempt.cancelled():
+            attempt.exception()  # whoever waited has it
 
 
 class Batch(NamedTuple):

@@ -32,6 +32,7 @@ from engine.drops.model import (
     KeyReused,
     NoSuchDrop,
     StaleRevision,
+    Status,
     Verb,
     after,
     store_fields,
@@ -39,7 +40,7 @@ from engine.drops.model import (
 from engine.drops.spec import DropSpec
 
 CACHE_S = 1.0  # how long a process may act on what a drop looked like; limits and stock are never read from here
-CACHE_STALE_S = 10.0  # a drop that nobody asked for so long is read before it is used
+CACHE_STALE_S = 2.0  # a drop that nobody asked for so long is read before it is used
 CACHED_DROPS_MAX = 10_000
 _log = structlog.get_logger(__name__)
 
@@ -96,6 +97,10 @@ class Drops:
         if drop is None:
             self._cache.pop(drop_id, None)
             raise _no_such(drop_id)
+        if drop.status is Status.DRAFT:
+            # What a draft holds can still change, also which number an item has: nobody may act on what it was.
+            self._cache.pop(drop_id, None)
+            return drop
         if len(self._cache) >= CACHED_DROPS_MAX:
             self._cache.clear()
         self._cache[drop_id] = (time.monotonic(), drop)

@@ -26,6 +26,7 @@ from engine.ledger.schema import claims, dead_letters
 Fields = dict[bytes, bytes]
 StreamEntry = tuple[bytes, Fields]  # id, fields
 
+LOCK_TIMEOUT = "10s"  # past it the worker lets go of what it has and tries again
 _NAMES = ", ".join(COLUMNS)
 _MAKE_INCOMING = f"""
     create temporary table if not exists incoming on commit delete rows as select {_NAMES} from claims with no data
@@ -61,7 +62,7 @@ async def ingest(connection: AsyncConnection, partition: int, stream: str, entri
             batches.append((entry, decoded))
         else:
             others.append((entry, decoded))
-    await connection.execute(text("set local lock_timeout = '10s'"))  # also opens the transaction
+    await connection.execute(text(f"set local lock_timeout = '{LOCK_TIMEOUT}'"))  # also opens the transaction
     for entry, fault in await _insert_claims(connection, partition, batches):
         faults[entry[0]] = (entry, fault)
     for entry, other in others:
@@ -83,37 +84,42 @@ async def _insert_claims(
         async with connection.begin_nested():
             await driver.copy_to_table("claims", source=BytesIO(data), columns=COLUMNS, format="binary")
     except (EntryUnreadable, IntegrityConstraintViolationError, DataError):
-        return await _insert_one_by_one(driver, partition, batches)
+        return await _insert_one_by_one(connection, driver, partition, batches)
     return []
 
 
 async def _insert_one_by_one(
-    driver: Any, partition: int, batches: Sequence[tuple[StreamEntry, ClaimsEntry]]
+    connection: AsyncConnection, driver: Any, partition: int, batches: Sequence[tuple[StreamEntry, ClaimsEntry]]
 ) -> list[tuple[StreamEntry, str]]:
-    """The slow way, for a read in which something is amiss: what can be inserted is, and each fault is named."""
+    """The slow way, for a read in which something is amiss: what can be inserted is, and each fault is named.
+
+    Each entry has a savepoint of its own, so that one which the ledger can never take does not hold up the others.
+    """
     faults: list[tuple[StreamEntry, str]] = []
-    readable: list[tuple[StreamEntry, ClaimsEntry, range]] = []
-    records: list[tuple[object, ...]] = []
     for entry, batch in batches:
         try:
-            found = _records(partition, batch)
+            rows(partition, batch)  # for its checks
+            records = _records(partition, batch)
+            async with connection.begin_nested():
+                hit = await _insert(driver, records)
         except EntryUnreadable as error:
             faults.append((entry, str(error)))
-            continue
-        records += found
-        readable.append((entry, batch, range(batch.first_serial, batch.first_serial + len(found))))
+        except DataError as error:
+            faults.append((entry, f"the ledger cannot take it: {str(error)[:200]}"))
+        else:
+            if hit:
+                faults.append((entry, f"the ledger has other claims under these serials or tickets: {hit[:20]}"))
+    return faults
+
+
+async def _insert(driver: Any, records: Sequence[tuple[object, ...]]) -> list[int]:
+    """Insert what is not there yet; the serials that the ledger has otherwise."""
+    await driver.execute("truncate incoming")
     await driver.copy_records_to_table("incoming", records=records, columns=COLUMNS)
     inserted = int((await driver.execute(_INSERT)).rpartition(" ")[2])
     if inserted == len(records):
-        return faults
-    conflicts: dict[str, set[int]] = {}
-    for serial, drop_id in await driver.fetch(_CONFLICTS):
-        conflicts.setdefault(drop_id, set()).add(serial)
-    return faults + [
-        (entry, f"the ledger has other claims under these serials or tickets: {sorted(hit)[:20]}")
-        for entry, batch, serials in readable
-        if (hit := conflicts.get(batch.drop_id, set()).intersection(serials))
-    ]
+        return []
+    return sorted(serial for serial, _ in await driver.fetch(_CONFLICTS))
 
 
 def _records(partition: int, batch: ClaimsEntry) -> list[tuple[object, ...]]:

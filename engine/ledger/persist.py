@@ -9,6 +9,7 @@ import time
 from collections.abc import Sequence
 
 import structlog
+from asyncpg import InterfaceError, PostgresError
 from prometheus_client import Counter, Gauge, Histogram
 from redis.asyncio import Redis
 from redis.exceptions import RedisError, ResponseError
@@ -64,7 +65,7 @@ class Persister:
                     while not stop.is_set():
                         await self._step(connection, outbox)
                         back_off_s = 0.1
-            except (RedisError, SQLAlchemyError, OSError) as error:
+            except (RedisError, SQLAlchemyError, PostgresError, InterfaceError, OSError) as error:
                 _log.warning("store away", partition=partition, error=str(error)[:200], wait_s=back_off_s)
                 await _wait(stop, back_off_s)
                 back_off_s = min(BACK_OFF_S_MAX, back_off_s * 2)

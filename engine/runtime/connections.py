@@ -36,6 +36,7 @@ def open_redis(url: str) -> "Redis":
             retry=Retry(NoBackoff(), 0),
             socket_timeout=STORE_TIMEOUT_S,
             socket_connect_timeout=STORE_TIMEOUT_S,
+            socket_keepalive=True,
             health_check_interval=0,
         )
     except ValueError as error:

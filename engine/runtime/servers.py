@@ -257,7 +257,7 @@ def _end(pid: int, program: str, request: signal.Signals) -> None:
 def _one_at_a_time() -> Iterator[None]:
     """Keep two first starts on a new machine apart: as root, the wheel makes a system user of its own."""
     lock = Path(tempfile.gettempdir()) / f"fc-{os.getuid()}.lock"
-    with lock.open("w") as file:
+    with os.fdopen(os.open(lock, os.O_CREAT | os.O_RDWR | os.O_NOFOLLOW, 0o600)) as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
 

@@ -8,6 +8,8 @@ import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
+from random import sample
+from secrets import token_urlsafe
 from typing import Any, ClassVar
 
 import asyncpg
@@ -107,7 +109,7 @@ class Bare(Contestant):
     def prepare(self, count: int) -> Plan:
         # As long as a ticket, so that as much is read.
         header = f"Authorization: Ticket {'A' * 90}"
-        return self._plan("/v1/drops/bench/claims", header, [f"{number:08}" for number in range(count)])
+        return self._plan("/v1/drops/bench/claims", header, [token_urlsafe(12) for _ in range(count)])
 
     def check(self, accepted: int, on_the_way: int) -> Mapping[str, float]:
         return {"claims": accepted}
@@ -215,7 +217,8 @@ class RowLock(Contestant):
 
 
 def members(count: int) -> list[str]:
-    return [f"m-{number:010}" for number in range(count)]
+    """As many ids of members, no two the same, of one length and in no order."""
+    return [f"m-{number:07}-{token_urlsafe(3)}" for number in sample(range(10_000_000), count)]
 
 
 def _family(pid: int) -> list[int]:

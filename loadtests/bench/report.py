@@ -7,9 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pygal
-from pygal.style import Style
-
+from loadtests.bench.chart import Bar, draw
 from loadtests.bench.rounds import CONNECTIONS, OPEN_CONNECTIONS, OpenRound, Round
 from loadtests.bench.whole import FullRate
 
@@ -116,20 +114,13 @@ def tables(found: Found) -> list[tuple[str, list[str], list[list[object]]]]:
 
 
 def chart(found: Found, file: Path) -> None:
-    """CPU per claim of each contestant as a bar chart, in SVG."""
-    # The first is drawn at the bottom. The bar of `rowlock` would hide the others.
-    names = [name for name in reversed(list(found.closed)) if name != "rowlock"]
-    style = Style(background="white", plot_background="white", font_family="sans-serif", colors=("#2b6cb0", "#ed8936"))
-    bars = pygal.HorizontalStackedBar(
-        js=(), style=style, width=760, height=340, legend_at_bottom=True, title="CPU per claim, µs: less is better",
-    )  # fmt: skip
-    server = [_median(found.closed[name], lambda done: done.server_us) for name in names]
-    store = [_median(found.closed[name], lambda done: done.store_us) for name in names]
-    bars.x_labels = [f"{name}  {mine:.1f} + {its:.1f}" for name, mine, its in zip(names, server, store, strict=True)]
-    bars.add("server", server)
-    bars.add("store", store)
-    file.parent.mkdir(parents=True, exist_ok=True)
-    bars.render_to_file(str(file))
+    """Draw the CPU per claim of each contestant, but for `rowlock`, whose bar would hide the others."""
+    bars = [
+        Bar(name, (_median(rounds, lambda done: done.server_us), _median(rounds, lambda done: done.store_us)))
+        for name, rounds in found.closed.items()
+        if name != "rowlock"
+    ]
+    draw("CPU per claim, µs: less is better", ("server", "store"), bars, file)
 
 
 def _contestant(rounds: list[Round]) -> dict[str, Any]:

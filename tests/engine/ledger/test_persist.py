@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 import pytest
 from redis.asyncio import Redis
-from sqlalchemy import func, select, update
+from sqlalchemy import func, select, text, update
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from engine.bounds import TAKE_OVER_IDLE_MS
@@ -14,7 +14,9 @@ from engine.claims import keys
 from engine.claims.outbox import GROUP, control_text
 from engine.claims.wire import ClaimRequest, pack_request
 from engine.drops.model import Control, Verb
-from engine.ledger.persist import Outbox
+from engine.ledger import ingest
+from engine.ledger.audit import wait_until_recorded
+from engine.ledger.persist import Outbox, Persister
 from engine.ledger.schema import claims, dead_letters
 from engine.runtime.connections import Stores
 from tests.factories.drops import drop_json
@@ -170,13 +172,46 @@ async def test_an_act_that_the_ledger_can_never_take_does_not_hold_up_what_is_be
     assert len(await buried(stores.ledger)) == 2
 
 
-async def test_a_name_that_no_ledger_takes_buries_its_entry_and_no_other(stores: Stores) -> None:
-    """The claims go into the ledger as the bytes that the script wrote; what it was asked with is not trusted."""
+@pytest.mark.parametrize(
+    ("change", "word"),
+    [
+        ({"claims": bytes(8) + b"\x01\x00\x01\x02\xff\xfe\x00"}, "UnicodeDecodeError"),
+        ({"claims": bytes(8) + b"\x01\x00\x01\x02a\x00\x00"}, "cannot take it"),
+        ({"claims": bytes(8) + b"\x01\xff\xff\x01m\x00"}, "units"),
+        ({"claims": bytes(8) + b"\x01\x00"}, "cut off"),
+        ({"serial": "3000000000"}, "serial"),
+        ({"serial": "-5"}, "out of bounds"),
+        ({"epoch": str(2**31)}, "out of bounds"),
+        ({"at": str(2**60)}, "out of bounds"),
+        ({"drop": "a\x00b"}, "cannot take it"),
+    ],
+)
+async def test_an_entry_that_no_ledger_takes_is_buried_and_no_other(
+    stores: Stores, change: dict[str, str | bytes], word: str
+) -> None:
+    """The claims go into the ledger as the bytes that the script wrote; that no script writes these is not trusted."""
     await add(stores.redis, entry(1, 5))
-    bad = await add(stores.redis, {**entry(6, 1), "claims": bytes(8) + b"\x01\x00\x01\x02\xff\xfe\x00"})
+    bad = await add(stores.redis, {**entry(6, 1), **change})
     await add(stores.redis, entry(7, 5))
     await record_all(stores)
     assert await rows(stores.ledger) == 10
     ((entry_id, error),) = await buried(stores.ledger)
     assert entry_id == bad.decode()
-    assert "UnicodeDecodeError" in error
+    assert word in error
+
+
+async def test_a_worker_survives_a_ledger_that_is_locked(stores: Stores, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As while an index is made; and as while a worker that was thought dead holds its rows."""
+    monkeypatch.setattr(ingest, "LOCK_TIMEOUT", "50ms")
+    await add(stores.redis, entry(1, 5))
+    stop = asyncio.Event()
+    async with stores.ledger.connect() as connection:
+        await connection.execute(text("lock table claims in share mode"))
+        working = asyncio.create_task(Persister(stores, 1, "worker").run(stop))
+        await asyncio.sleep(0.3)
+        assert not working.done()
+        assert await rows(stores.ledger) == 0
+    assert await wait_until_recorded(stores.redis, 1, 10)
+    assert await rows(stores.ledger) == 5
+    stop.set()
+    await working

@@ -1,0 +1,48 @@
+"""The promise: what a process remembers of a drop never decides what a member gets."""
+
+from typing import Any
+
+from engine.drops.model import Actor, Status
+from engine.drops.service import Drops
+from engine.drops.spec import parse
+from engine.runtime.connections import Stores
+from tests.factories.drops import drop_json
+
+BOSS = Actor("boss")
+
+
+def items(*names: str) -> list[dict[str, Any]]:
+    return [{"id": name, "title": {"en": name}, "stock": 5} for name in names]
+
+
+async def test_a_draft_is_never_remembered(stores: Stores) -> None:
+    """Its items can still change places: a number that another process remembers would be another item."""
+    one, other = (Drops(stores.redis, stores.scripts, stores.ledger, 1) for _ in range(2))
+    await one.create(parse(drop_json("trial", items=items("five", "ten")), "test"), BOSS)
+    assert [item.id for item in (await other.get("trial")).spec.items] == ["five", "ten"]
+    await one.amend("trial", {"items": items("ten", "five")}, None, BOSS)
+    await one.launch("trial", BOSS)
+    assert other.known("trial") is None
+    drop = await other.get("trial")
+    assert (drop.status, [item.id for item in drop.spec.items]) == (Status.LAUNCHED, ["ten", "five"])
+
+
+async def test_a_launched_drop_is_remembered_while_the_store_has_the_same_revision(stores: Stores) -> None:
+    one, other = (Drops(stores.redis, stores.scripts, stores.ledger, 1) for _ in range(2))
+    await one.create(parse(drop_json("trial"), "test"), BOSS)
+    await one.launch("trial", BOSS)
+    first = await other.get("trial")
+    assert await other._renewed("trial") is first
+    await one.pause("trial", BOSS)
+    assert (await other._renewed("trial")).status is Status.PAUSED
+
+
+async def test_without_the_stores_word_the_ledger_is_read(stores: Stores) -> None:
+    drops = Drops(stores.redis, stores.scripts, stores.ledger, 1)
+    await drops.create(parse(drop_json("trial"), "test"), BOSS)
+    await drops.launch("trial", BOSS)
+    first = await drops.get("trial")
+    await stores.redis.flushall()
+    again = await drops._renewed("trial")
+    assert again == first
+    assert again is not first
