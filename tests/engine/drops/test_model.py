@@ -31,7 +31,7 @@ def control(verb: Verb, revision: int, **change: Any) -> Control:
 
 
 def launched() -> Drop:
-    drop = after(None, control(Verb.CREATE, 1, spec=drop_json("trial", stock=10)))
+    drop = after(None, control(Verb.CREATE, 1, spec=drop_json("trial", NOW - timedelta(minutes=1), stock=10)))
     return after(drop, control(Verb.LAUNCH, 2))
 
 
