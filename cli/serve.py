@@ -36,6 +36,7 @@ def register(app: typer.Typer) -> None:
         import uvicorn
 
         from api.gate import ClaimProtocol
+        from engine.bounds import KEEP_ALIVE_S
         from engine.runtime.settings import load_settings
 
         if data is not None:
@@ -53,6 +54,7 @@ def register(app: typer.Typer) -> None:
                 access_log=False,
                 log_level="warning",
                 forwarded_allow_ips=settings.trusted_proxies,
+                timeout_keep_alive=KEEP_ALIVE_S,
                 timeout_graceful_shutdown=10,
                 server_header=False,
             )

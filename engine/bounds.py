@@ -32,6 +32,9 @@ TICKET_CHARS_MAX = -(-TICKET_BYTES_MAX * 4 // 3)
 CLAIM_BODY_BYTES_MAX = 1_024
 HEAD_BYTES_MAX = 65_536  # of a request that comes in pieces: eight session tokens of the longest kind
 REQUEST_S_MAX = 10.0  # for the head of any request, and for the whole of a claim
+# A phone that waits for the opening keeps its connection; longer than a proxy keeps its own (60 s), for a connection
+# that both ends use and close at the same moment is a request without an answer.
+KEEP_ALIVE_S = 75
 PAGE_ROWS_MAX = 500  # of a list: 500 drops of ten items are about 500 kB
 REQUEST_BODY_BYTES_MAX = 1_048_576  # a drop of 64 items and 256 waves is about 60 kB
 
