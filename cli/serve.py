@@ -102,8 +102,10 @@ def _metrics_dir(workers: int) -> Iterator[None]:
     if workers == 1:
         yield
         return
+    from api.routes.operations import METRICS_DIR_VARIABLE
+
     with tempfile.TemporaryDirectory(prefix="fc-metrics-") as directory:
-        os.environ["PROMETHEUS_MULTIPROC_DIR"] = directory
+        os.environ[METRICS_DIR_VARIABLE] = directory
         yield
 
 

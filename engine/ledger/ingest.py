@@ -34,7 +34,7 @@ _MAKE_INCOMING = f"""
 _INSERT = f"insert into claims ({_NAMES}) select {_NAMES} from incoming on conflict do nothing"
 # Rows of this read that the ledger has otherwise, or could not take because their ticket has a claim already.
 _CONFLICTS = """
-    select i.serial, i.drop_id from incoming i
+    select i.serial from incoming i
     left join claims c on (c.drop_id, c.partition, c.serial) = (i.drop_id, i.partition, i.serial)
     where (c.item, c.quantity, c.member_id, c.subject, c.nonce, c.claimed_at)
         is distinct from (i.item, i.quantity, i.member_id, i.subject, i.nonce, i.claimed_at)
@@ -80,12 +80,18 @@ async def _insert_claims(
         return []
     driver: Any = (await connection.get_raw_connection()).driver_connection
     try:
-        data = HEADER + b"".join([rows(partition, batch) for _, batch in batches]) + TRAILER
         async with connection.begin_nested():
-            await driver.copy_to_table("claims", source=BytesIO(data), columns=COLUMNS, format="binary")
+            await _copy(driver, "claims", [rows(partition, batch) for _, batch in batches])
     except (EntryUnreadable, IntegrityConstraintViolationError, DataError):
         return await _insert_one_by_one(connection, driver, partition, batches)
     return []
+
+
+async def _copy(driver: Any, table: str, packed: Sequence[bytes]) -> int:
+    """Copy rows as `rows` packs them; how many."""
+    source = BytesIO(b"".join([HEADER, *packed, TRAILER]))
+    done: str = await driver.copy_to_table(table, source=source, columns=COLUMNS, format="binary")
+    return int(done.rpartition(" ")[2])
 
 
 async def _insert_one_by_one(
@@ -98,10 +104,8 @@ async def _insert_one_by_one(
     faults: list[tuple[StreamEntry, str]] = []
     for entry, batch in batches:
         try:
-            rows(partition, batch)  # for its checks
-            records = _records(partition, batch)
             async with connection.begin_nested():
-                hit = await _insert(driver, records)
+                hit = await _insert(driver, rows(partition, batch))
         except EntryUnreadable as error:
             faults.append((entry, str(error)))
         except DataError as error:
@@ -112,22 +116,13 @@ async def _insert_one_by_one(
     return faults
 
 
-async def _insert(driver: Any, records: Sequence[tuple[object, ...]]) -> list[int]:
+async def _insert(driver: Any, packed: bytes) -> list[int]:
     """Insert what is not there yet; the serials that the ledger has otherwise."""
     await driver.execute("truncate incoming")
-    await driver.copy_records_to_table("incoming", records=records, columns=COLUMNS)
-    inserted = int((await driver.execute(_INSERT)).rpartition(" ")[2])
-    if inserted == len(records):
+    count = await _copy(driver, "incoming", [packed])
+    if int((await driver.execute(_INSERT)).rpartition(" ")[2]) == count:
         return []
-    return sorted(serial for serial, _ in await driver.fetch(_CONFLICTS))
-
-
-def _records(partition: int, batch: ClaimsEntry) -> list[tuple[object, ...]]:
-    at, drop_id, epoch = from_ms(batch.at_ms), batch.drop_id, batch.epoch
-    return [
-        (drop_id, partition, serial, item, quantity, member, subject, nonce, epoch, at)
-        for serial, (nonce, item, quantity, member, subject) in enumerate(batch.claims(), start=batch.first_serial)
-    ]
+    return sorted(serial for (serial,) in await driver.fetch(_CONFLICTS))
 
 
 async def _apply(connection: AsyncConnection, partition: int, entry: ReleaseEntry | ControlEntry) -> str | None:

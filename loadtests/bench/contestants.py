@@ -76,15 +76,23 @@ class Contestant:
             stop_process(self._server)
 
     def _serve(self, command: list[str], **environment: str) -> None:
-        with (self._place / "server.log").open("ab") as log:
-            self._server = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env={**os.environ, **environment}
+        self._server = self._spawn(command, self.port, environment)
+
+    def _spawn(self, command: list[str], port: int, environment: Mapping[str, str]) -> "subprocess.Popen[bytes]":
+        """Start a process, and return when it answers on a port; raises `BenchFailed` with its last words."""
+        log = self._place / f"{port}.log"
+        with log.open("ab") as output:
+            process = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env={**os.environ, **environment}
             )
         deadline = time.monotonic() + START_S_MAX
-        while not is_answering(self.port):
-            if self._server.poll() is not None or time.monotonic() > deadline:
-                raise BenchFailed(f"{self.name} did not start: see {self._place / 'server.log'}")
+        while not is_answering(port):
+            if process.poll() is not None or time.monotonic() > deadline:
+                stop_process(process)
+                said = log.read_text(errors="replace").strip().splitlines()  # the log goes with the bench's directory
+                raise BenchFailed(f"{self.name} did not start: {said[-1] if said else 'it said nothing'}")
             time.sleep(0.05)
+        return process
 
     def _uvicorn(self, app: str, **environment: str) -> None:
         options = ["--port", str(self.port), "--loop", "uvloop", "--http", "httptools", "--no-access-log"]

@@ -4,7 +4,6 @@ import asyncio
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -26,7 +25,7 @@ from engine.ledger.persist import Persister
 from engine.members.model import TOWNS, Session
 from engine.members.session import SessionTokens
 from engine.runtime.connections import open_stores
-from engine.runtime.servers import EmbeddedPostgres, EmbeddedValkey, free_port, is_answering, stop_process
+from engine.runtime.servers import EmbeddedPostgres, EmbeddedValkey, free_port, stop_process
 from engine.runtime.settings import Settings, ensure_keys, load_settings
 from loadtests.bench.contestants import STOCK, Bare, BenchFailed, Contestant, NginxLua, RowLock, Usual, members
 from loadtests.bench.plan import Plan
@@ -109,13 +108,8 @@ class Ours(Contestant):
     def start_worker(self) -> str:
         """Start a persistence worker; where its metrics are."""
         port = free_port()
-        with (self._place / "worker.log").open("ab") as log:
-            self._worker = subprocess.Popen(
-                [sys.executable, "-m", "cli", "worker", "--metrics-port", str(port), "--data", str(self._place)],
-                stdin=subprocess.DEVNULL, stdout=log, stderr=log, env={**os.environ, **self._urls},
-            )  # fmt: skip
-        while not is_answering(port):
-            time.sleep(0.05)
+        command = [sys.executable, "-m", "cli", "worker", "--metrics-port", str(port), "--data", str(self._place)]
+        self._worker = self._spawn(command, port, self._urls)
         return f"http://127.0.0.1:{port}/metrics"
 
     def stop_worker(self) -> None:

@@ -9,8 +9,9 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
+from engine.errors import Misconfigured
 from loadtests.bench import ingest, rounds, whole
-from loadtests.bench.contestants import BenchFailed, Contestant
+from loadtests.bench.contestants import Contestant
 from loadtests.bench.ours import CONTESTANTS, Ours
 from loadtests.bench.report import Found
 
@@ -20,7 +21,7 @@ NEEDED = ("bare", "ours")  # without these there is nothing to compare
 def bench(round_count: int, seconds: float, only: tuple[str, ...], say: Callable[[str], None]) -> Found:
     """Measure all contestants, or those named; a progress line for each thing measured.
 
-    Raises `BenchFailed` when a contestant did not do what it was measured at.
+    Raises `BenchFailed` when a contestant did not do what it was measured at, `Misconfigured` for an unknown name.
     """
     began = datetime.now(UTC)
     for number in (signal.SIGINT, signal.SIGTERM):  # a shell may have started us with SIGINT ignored
@@ -54,7 +55,7 @@ def _started(only: tuple[str, ...], say: Callable[[str], None]) -> Iterator[tupl
     known = [contestant.name for contestant in CONTESTANTS]
     for name in only:
         if name not in known:
-            raise BenchFailed(f"there is no contestant {name!r}; there are {', '.join(known)}")
+            raise Misconfigured(f"there is no contestant {name!r}; there are {', '.join(known)}")
     with tempfile.TemporaryDirectory(prefix="fc-bench-") as directory:
         place = Path(directory)
         place.chmod(0o755)

@@ -30,6 +30,6 @@ def test_a_short_bench_has_every_figure_of_whom_it_measured(tmp_path: Path) -> N
 
 def test_an_unknown_contestant_is_named_with_those_that_there_are() -> None:
     done = run("--only", "nobody")
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert "'nobody'" in done.stderr
     assert "rowlock" in done.stderr
