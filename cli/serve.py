@@ -110,6 +110,7 @@ def _metrics_dir(workers: int) -> Iterator[None]:
 
 
 async def _work(settings: "Settings", name: str) -> None:
+    from engine.ledger.ingest import writer_of
     from engine.ledger.persist import Persister
     from engine.runtime.connections import open_stores
 
@@ -117,7 +118,7 @@ async def _work(settings: "Settings", name: str) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     async with open_stores(settings) as stores:
-        await Persister(stores, settings.partitions, name).run(stop)
+        await Persister(stores.redis, writer_of(stores.ledger), settings.partitions, name).run(stop)
 
 
 def app_from_environment() -> "FastAPI":

@@ -17,6 +17,8 @@ from engine.claims.wire import ClaimRequest, unpack_request
 from engine.drops.model import Control, Verb
 
 GROUP = "ledger"  # the consumer group of the persistence workers
+Fields = dict[bytes, bytes]
+StreamEntry = tuple[bytes, Fields]  # id, fields
 
 
 class EntryUnreadable(ValueError):

@@ -6,7 +6,9 @@ way of a temporary table. So replays are harmless: a row that is there already s
 letters.
 """
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from functools import partial
 from io import BytesIO
 from typing import Any
 
@@ -14,17 +16,15 @@ from asyncpg import DataError, IntegrityConstraintViolationError
 from sqlalchemy import and_, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.exc import DBAPIError
-from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from engine.claims.outbox import ClaimsEntry, ControlEntry, EntryUnreadable, ReleaseEntry, decode
+from engine.claims.outbox import ClaimsEntry, ControlEntry, EntryUnreadable, ReleaseEntry, StreamEntry, decode
 from engine.drops import store as drops_store
 from engine.drops.model import from_ms
 from engine.errors import FlashclaimError
+from engine.ledger.persist import OpenWriter
 from engine.ledger.rows import COLUMNS, HEADER, TRAILER, rows
 from engine.ledger.schema import claims, dead_letters
-
-Fields = dict[bytes, bytes]
-StreamEntry = tuple[bytes, Fields]  # id, fields
 
 LOCK_TIMEOUT = "10s"  # past it the worker lets go of what it has and tries again
 _NAMES = ", ".join(COLUMNS)
@@ -41,14 +41,33 @@ _CONFLICTS = """
 """
 
 
-async def prepare(connection: AsyncConnection) -> None:
-    """Make what a connection needs before its first `ingest`."""
-    await connection.execute(text(_MAKE_INCOMING))
-    await connection.commit()
+class LedgerWriter:
+    """Writes reads of the outbox on one connection; see `engine.ledger.persist.Writer`."""
+
+    def __init__(self, connection: AsyncConnection) -> None:
+        self._connection = connection
+
+    async def write(self, partition: int, stream: str, entries: Sequence[StreamEntry]) -> int:
+        return await _ingest(self._connection, partition, stream, entries)
+
+    async def commit(self) -> None:
+        await self._connection.commit()
 
 
-async def ingest(connection: AsyncConnection, partition: int, stream: str, entries: Sequence[StreamEntry]) -> int:
-    """Write entries down, in a transaction that the caller commits; how many went to the dead letters."""
+def writer_of(ledger: AsyncEngine) -> OpenWriter:
+    """What opens a writer on a ledger."""
+    return partial(_open_writer, ledger)
+
+
+@asynccontextmanager
+async def _open_writer(ledger: AsyncEngine) -> AsyncIterator[LedgerWriter]:
+    async with ledger.connect() as connection:
+        await connection.execute(text(_MAKE_INCOMING))
+        await connection.commit()
+        yield LedgerWriter(connection)
+
+
+async def _ingest(connection: AsyncConnection, partition: int, stream: str, entries: Sequence[StreamEntry]) -> int:
     batches: list[tuple[StreamEntry, ClaimsEntry]] = []
     others: list[tuple[StreamEntry, ReleaseEntry | ControlEntry]] = []
     faults: dict[bytes, tuple[StreamEntry, str]] = {}
