@@ -62,7 +62,10 @@ class ReleaseEntry:
 
 @dataclass(frozen=True, slots=True)
 class ControlEntry:
+    """An act; `at_ms` is when the store did it."""
+
     drop_id: str
+    at_ms: int
     control: Control
 
 
@@ -79,7 +82,8 @@ def decode(fields: Mapping[bytes, bytes]) -> Entry:
             case b"release":
                 return _release(fields)
             case b"control":
-                return ControlEntry(fields[b"drop"].decode(), control_from(json.loads(fields[b"control"])))
+                control = control_from(json.loads(fields[b"control"]))
+                return ControlEntry(fields[b"drop"].decode(), int(fields[b"at"]), control)
             case kind:
                 raise EntryUnreadable(f"unknown kind {kind[:40]!r}")
     except (KeyError, ValueError, TypeError, AttributeError) as error:

@@ -54,6 +54,7 @@ class Claims:
         self._receipt_keys = settings.receipt_keyring
         self._turns = Turns()
         self._batchers: dict[DropId, list[Batcher]] = {}
+        self._told: dict[tuple[str, int, int], int] = {}  # drop, partition, epoch → the highest serial told to a member
 
     def issue_ticket(self, session: Session, drop: Drop, item: str | None, quantity: int | None) -> IssuedTicket:
         """A ticket for one claim by the session's member; before the opening too.
@@ -120,7 +121,12 @@ class Claims:
 
     async def _decide(self, partition: int, drop_id: str, arguments: Sequence[bytes]) -> AnswerOf:
         drop = self._drops.known(drop_id) or await self._drops.get(drop_id)
-        batch = await store.claim_batch(self._store, partition, drop_id, drop.epoch, arguments)
+        place = drop_id, partition, drop.epoch
+        batch = await store.claim_batch(
+            self._store, partition, drop_id, drop.epoch, self._told.get(place, 0), arguments
+        )
+        if batch.serial_max:
+            self._told[place] = max(batch.serial_max, self._told.get(place, 0))
         if batch.is_stale:
             self._drops.forget(drop_id)
         return admission.Answers(self._receipt_keys, drop, partition, arguments, batch.decisions, batch.now_ms)

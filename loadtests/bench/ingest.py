@@ -16,6 +16,7 @@ from pathlib import Path
 from sqlalchemy import text
 
 from engine.claims import keys
+from engine.claims.durability import Durability
 from engine.claims.store import RedisStore
 from engine.claims.wire import ClaimRequest, pack_request
 from engine.ledger.audit import wait_until_recorded
@@ -75,7 +76,7 @@ async def single_row_rate(stores: Stores, number: int) -> float:
 
 async def _measure(redis_url: str, postgres_url: str, rounds: int, say: Callable[[str], None]) -> tuple[float, float]:
     redis = open_redis(redis_url)
-    stores = Stores(redis, open_ledger(postgres_url), RedisStore(redis))
+    stores = Stores(redis, open_ledger(postgres_url), RedisStore(redis, Durability()))
     await migrate(stores.ledger)
     ours, single = [], []
     for number in range(rounds):
