@@ -2,6 +2,7 @@
 
 import asyncio
 import csv
+import gc
 import json
 import sys
 from dataclasses import asdict
@@ -33,6 +34,7 @@ def register(app: typer.Typer) -> None:
 
         Example:  flashclaim audit lychee-2025 --client-log .flashclaim/rush/claims.jsonl
         """
+        gc.disable()  # millions of small facts, none of them in a cycle: walking them takes a third of the time
         report = asyncio.run(_audit(drop, client_log, wait_s, data))
         if as_json:
             print_json(asdict(report))
@@ -84,11 +86,12 @@ async def _export(drop: str, layout: str, data: Path | None) -> None:
             raise NoSuchDrop(f"there is no drop {drop!r}")
         if layout == "csv":
             table.writerow(columns)
-        async for row in history.of_drop(connection, drop):
-            item = found.spec.items[row.item - 1].id
-            released = row.released_at.isoformat() if row.released_at else ""
-            values = [str(row.claim_id), item, row.quantity, row.member_id, row.claimed_at.isoformat(), released]
-            if layout == "csv":
-                table.writerow(values)
-            else:
-                print(json.dumps(dict(zip(columns, values, strict=True)), ensure_ascii=False))
+        async for page in history.of_drop(connection, drop):
+            for row in page:
+                item = found.spec.items[row.item - 1].id
+                released = row.released_at.isoformat() if row.released_at else ""
+                values = [str(row.claim_id), item, row.quantity, row.member_id, row.claimed_at.isoformat(), released]
+                if layout == "csv":
+                    table.writerow(values)
+                else:
+                    print(json.dumps(dict(zip(columns, values, strict=True)), ensure_ascii=False))

@@ -4,16 +4,18 @@ import json
 import statistics
 import time
 from collections import Counter
+from math import ceil
 from pathlib import Path
 from typing import IO, Any
 
 
 class Tally:
-    """Counts one run. Each 201 and 200 with its receipt goes to the client log at once, for the audit."""
+    """Counts one run. Each 201 and 200 with its receipt, and each "sold out", goes to the client log for the audit."""
 
-    def __init__(self, out_dir: Path) -> None:
+    def __init__(self, out_dir: Path, drop_id: str) -> None:
         out_dir.mkdir(parents=True, exist_ok=True)
         self._out_dir = out_dir
+        self._drop_id = drop_id
         self._log: IO[str] = (out_dir / "claims.jsonl").open("w", encoding="utf-8")
         self._claims: dict[str, str] = {}  # ticket → claim id, to see that a repeat is the same claim
         self.answers: Counter[str] = Counter()
@@ -23,11 +25,16 @@ class Tally:
         self.latencies_ms: list[float] = []
         self.people_done = 0
 
-    def claim_answered(self, ticket: str, status: int, answer: dict[str, Any], took_ms: float) -> None:
-        """Count one answer to a claim."""
+    def claim_answered(self, ticket: str, item: str, status: int, answer: dict[str, Any], took_ms: float) -> None:
+        """Count one answer to a claim for a unit of `item`."""
         self.latencies_ms.append(took_ms)
         if status not in (200, 201):
-            self.answers[str(answer.get("code", status))] += 1
+            code = str(answer.get("code", status))
+            self.answers[code] += 1
+            if code == "sold-out":
+                now_ms = time.time() * 1000
+                refused = {"code": code, "drop_id": self._drop_id, "item": item, "quantity": 1}
+                self._write({**refused, "sent_ms": int(now_ms - took_ms), "answered_ms": ceil(now_ms)})
             return
         self.answers["accepted" if status == 201 else "repeated"] += 1
         if status == 201:
@@ -35,7 +42,10 @@ class Tally:
         claim_id = str(answer["claim_id"])
         if self._claims.setdefault(ticket, claim_id) != claim_id:
             self.broken.append(f"one ticket was told {self._claims[ticket]} and {claim_id}")
-        self._log.write(json.dumps({"status": status, **answer}, ensure_ascii=False) + "\n")
+        self._write({"status": status, **answer})
+
+    def _write(self, line: dict[str, Any]) -> None:
+        self._log.write(json.dumps(line, ensure_ascii=False) + "\n")
 
     def close(self) -> dict[str, Any]:
         """End the log and write the summary beside it."""

@@ -2,13 +2,13 @@
 
 from collections.abc import AsyncIterator
 from datetime import datetime
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from sqlalchemy import ColumnElement, func, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from engine.drops.model import from_ms
-from engine.ids import ClaimId, DropId
+from engine.ids import ClaimId
 from engine.ledger.schema import claims, operator_actions
 
 PAGE_ROWS = 10_000
@@ -52,7 +52,7 @@ async def find(connection: AsyncConnection, claim_id: ClaimId) -> RecordedClaim 
         )
     )
     row = rows.one_or_none()
-    return None if row is None else _claim(tuple(row))
+    return None if row is None else _claim(row)
 
 
 async def of_member(
@@ -64,19 +64,19 @@ async def of_member(
     if after is not None:
         last = select(claims.c.claimed_at, *_KEY).where(tuple_(*_KEY) == tuple(after))
         query = query.where(tuple_(*order) < last.scalar_subquery())
-    return [_claim(tuple(row)) for row in await connection.execute(query)]
+    return [_claim(row) for row in await connection.execute(query)]
 
 
-async def of_drop(connection: AsyncConnection, drop_id: str) -> AsyncIterator[RecordedClaim]:
-    """All claims of a drop in the order of their serials, read in pages by primary key."""
+async def of_drop(connection: AsyncConnection, drop_id: str) -> AsyncIterator[list[RecordedClaim]]:
+    """All claims of a drop in the order of their serials, in pages (primary key)."""
     rows = await connection.stream(
         select(*_COLUMNS)
         .where(claims.c.drop_id == drop_id)
         .order_by(claims.c.partition, claims.c.serial)
         .execution_options(yield_per=PAGE_ROWS)
     )
-    async for row in rows:
-        yield _claim(tuple(row))
+    async for page in rows.partitions():
+        yield [_claim(row) for row in page]
 
 
 async def totals(connection: AsyncConnection, drop_id: str) -> dict[int, tuple[int, int, int]]:
@@ -100,7 +100,7 @@ async def window(
     """The next claims of a drop in one partition by serial (primary key)."""
     query = select(*_COLUMNS).where(*_in(drop_id, partition), claims.c.serial > after_serial)
     rows = await connection.execute(query.order_by(claims.c.serial).limit(limit))
-    return [_claim(tuple(row)) for row in rows]
+    return [_claim(row) for row in rows]
 
 
 async def last_serial(connection: AsyncConnection, drop_id: str, partition: int) -> int:
@@ -149,6 +149,6 @@ def _in(drop_id: str, partition: int) -> tuple[ColumnElement[bool], ColumnElemen
     return claims.c.drop_id == drop_id, claims.c.partition == partition
 
 
-def _claim(row: tuple[object, ...]) -> RecordedClaim:
+def _claim(row: Any) -> RecordedClaim:
     drop_id, partition, serial, *rest = row
-    return RecordedClaim(ClaimId(DropId(str(drop_id)), int(str(partition)), int(str(serial))), *rest)  # type: ignore[arg-type]
+    return RecordedClaim(ClaimId(drop_id, partition, serial), *rest)

@@ -121,15 +121,22 @@ class Claims:
 
     async def _decide(self, partition: int, drop_id: str, arguments: Sequence[bytes]) -> AnswerOf:
         drop = self._drops.known(drop_id) or await self._drops.get(drop_id)
-        place = drop_id, partition, drop.epoch
-        batch = await store.claim_batch(
-            self._store, partition, drop_id, drop.epoch, self._told.get(place, 0), arguments
-        )
-        if batch.serial_max:
-            self._told[place] = max(batch.serial_max, self._told.get(place, 0))
+        batch = await self._ask(partition, drop, arguments)
         if batch.is_stale:
+            # The epoch was over, so nothing new was decided: the same batch may be asked again under the next one.
             self._drops.forget(drop_id)
+            renewed = await self._drops.get(drop_id)
+            if renewed.epoch != drop.epoch:
+                drop, batch = renewed, await self._ask(partition, renewed, arguments)
         return admission.Answers(self._receipt_keys, drop, partition, arguments, batch.decisions, batch.now_ms)
+
+    async def _ask(self, partition: int, drop: Drop, arguments: Sequence[bytes]) -> store.Batch:
+        place = drop.id, partition, drop.epoch
+        told = self._told.get(place, 0)
+        batch = await store.claim_batch(self._store, partition, drop.id, drop.epoch, told, arguments)
+        if batch.serial_max:
+            self._told[place] = max(batch.serial_max, self._told.get(place, 0))  # another batch may be back before
+        return batch
 
     async def release(self, claim_id: ClaimId, actor: str, reason: str) -> datetime:
         """Give a claim's units back to its drop; when that was, by the store's clock.

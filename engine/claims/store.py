@@ -160,17 +160,17 @@ async def _look(connection: AbstractConnection, promised: Durability) -> Home:
     if promised.is_checked:
         try:
             await connection.send_command("CONFIG", "GET", *durability.SETTINGS)
-            config = _pairs(await connection.read_response())
+            answer = pairs(await connection.read_response())
+            config = {name.decode(): value.decode() for name, value in answer.items()}
         except ResponseError as error:
             _log.warning("store does not tell its settings", error=str(error)[:200])
     found = durability.faults(promised, told["role"], config) if promised.is_checked else []
     return Home(told["master_replid"], found)
 
 
-def _pairs(answer: Any) -> dict[str, str]:
-    """Names and values: a list in turn with RESP2, a mapping with RESP3."""
-    flat = answer.items() if isinstance(answer, dict) else zip(answer[::2], answer[1::2], strict=True)
-    return {name.decode(): value.decode() for name, value in flat}
+def pairs(answer: Any) -> dict[bytes, bytes]:
+    """Names and values of a reply: a list in turn with RESP2, a mapping with RESP3."""
+    return answer if isinstance(answer, dict) else dict(zip(answer[::2], answer[1::2], strict=True))
 
 
 def _sentence(found: list[durability.Fault]) -> str:

@@ -7,6 +7,7 @@ Numbers are big-endian. Item 0 and quantity 0 mean "not fixed by the ticket"; a 
 A ticket's window and request, cut out as they stand, are the argument of the script: nothing is packed again.
 """
 
+import struct
 from typing import NamedTuple
 
 NONCE_BYTES = 8
@@ -14,6 +15,7 @@ WINDOW_BYTES = 12
 ITEM_AT = NONCE_BYTES
 FIXED_BYTES = NONCE_BYTES + 3
 ENTRY_BYTES = 22  # a claim as the store keeps it, see StoredClaim
+_STORED = struct.Struct(">8sIBHBHI")  # the time in two parts
 
 
 class ClaimRequest(NamedTuple):
@@ -75,29 +77,13 @@ def unpack_stored(value: bytes) -> list[StoredClaim]:
     """A subject's claims as the store keeps them; raises `ValueError` when the value has a broken length."""
     if len(value) % ENTRY_BYTES:
         raise ValueError(f"{len(value)} bytes are not a number of {ENTRY_BYTES}-byte claims")
-    return [_stored(value[at : at + ENTRY_BYTES]) for at in range(0, len(value), ENTRY_BYTES)]
+    return [
+        StoredClaim(nonce, serial, item, quantity, released == 1, high << 32 | low)
+        for nonce, serial, item, quantity, released, high, low in _STORED.iter_unpack(value)
+    ]
 
 
 def pack_stored(claim: StoredClaim) -> bytes:
     """A claim as the store keeps it, the reverse of `unpack_stored`."""
-    return b"".join(
-        (
-            claim.nonce,
-            claim.serial.to_bytes(4, "big"),
-            bytes((claim.item,)),
-            claim.quantity.to_bytes(2, "big"),
-            bytes((claim.released,)),
-            claim.at_ms.to_bytes(6, "big"),
-        )
-    )
-
-
-def _stored(entry: bytes) -> StoredClaim:
-    return StoredClaim(
-        nonce=entry[:8],
-        serial=int.from_bytes(entry[8:12], "big"),
-        item=entry[12],
-        quantity=int.from_bytes(entry[13:15], "big"),
-        released=entry[15] == 1,
-        at_ms=int.from_bytes(entry[16:22], "big"),
-    )
+    nonce, serial, item, quantity, released, at_ms = claim
+    return _STORED.pack(nonce, serial, item, quantity, released, at_ms >> 32, at_ms & 0xFFFFFFFF)

@@ -1,38 +1,34 @@
 """Gathers what clients were told, what the store holds and what the ledger recorded; calls the promises."""
 
 import asyncio
-import json
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, cast
+from typing import Any, cast
 
 from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 
 from engine.claims import history as recorded_claims
-from engine.claims import keys, receipt
+from engine.claims import keys
 from engine.claims.keyring import Keyring
 from engine.claims.model import NotReady
 from engine.claims.outbox import GROUP, ClaimsEntry, EntryUnreadable, ReleaseEntry, decode, entry_order
-from engine.claims.wire import ClaimRequest, unpack_stored
+from engine.claims.wire import unpack_stored
 from engine.drops import store as drops_store
 from engine.drops.figures import LiveFigures, sum_up
 from engine.drops.model import Drop, NoSuchDrop, from_ms, to_ms
-from engine.errors import Invalid
-from engine.ids import ClaimId, DropId
+from engine.ids import ClaimId
 from engine.ledger import promises
+from engine.ledger.client_log import ClientLog, fact, read_client_log
+from engine.ledger.evidence import Evidence, gather
 from engine.ledger.promises import Fact, History
 from engine.runtime.connections import Stores
 
 _SNAPSHOTS_MAX = 10  # tries to read the store while it stands still
 _POLL_S = 0.05
 _PENDING_MAX = 100_000  # entries that workers have read and not committed: in practice a few hundred
-
-
-class ClientLogInvalid(Invalid):
-    code: ClassVar[str] = "client-log-invalid"
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,25 +82,28 @@ async def audit(
         drop = await drops_store.read(connection, drop_id)
     if drop is None:
         raise NoSuchDrop(f"there is no drop {drop_id!r}", drop_id=drop_id)
-    told, forged = read_client_log(client_log, drop, receipt_keyring)
+    log = read_client_log(client_log, drop, receipt_keyring)
     snapshot = await _snapshot(stores.redis, partitions, drop)
     if not all(snapshot.hashes):
         raise NotReady(f"the store has no state of drop {drop_id!r}: its claims cannot be compared")
     waiting = [fact for p in range(partitions) for fact in await _waiting(stores.redis, p, drop)]
     recorded = await _recorded(stores, drop)
+    async with stores.ledger.connect() as connection:
+        evidence = await gather(connection, drop_id, partitions)
     serials = {partition: int(fields[b"serial"]) for partition, fields in enumerate(snapshot.hashes)}
-    history = _history(drop, snapshot, told, waiting, recorded, serials)
+    history = _history(drop, snapshot, log, waiting, recorded, serials, evidence)
     figures = sum_up(drop, from_ms(int(time.time() * 1000)), snapshot.hashes, len(waiting))
-    return _report(history, figures, forged, is_moving=not snapshot.is_still)
+    return _report(history, figures, log.faults, is_moving=not snapshot.is_still)
 
 
 def _history(
     drop: Drop,
     snapshot: _Snapshot,
-    told: list[Fact],
+    log: ClientLog,
     waiting: list[Fact],
     recorded: list[Fact],
     serials: dict[int, int],
+    evidence: Evidence,
 ) -> History:
     counters = None
     if snapshot.is_still:
@@ -124,7 +123,7 @@ def _history(
             for wave in drop.spec.releases()
             for item, quantity in wave.stock.items()
         ],
-        told=told,
+        told=log.told,
         stored=[fact for fact in snapshot.facts if fact.claim_id.serial <= serials[fact.claim_id.partition]]
         if not snapshot.is_still
         else snapshot.facts,
@@ -132,6 +131,12 @@ def _history(
         recorded=recorded,
         counters=counters,
         serials=serials,
+        skipped=evidence.skipped,
+        shut=evidence.shut,
+        sold_out=log.sold_out,
+        fenced=evidence.fenced,
+        buried=evidence.buried,
+        altered=evidence.altered,
     )
 
 
@@ -213,7 +218,7 @@ def _told_by(fields: Mapping[bytes, bytes], drop: Drop, partition: int) -> list[
         return []
     if isinstance(entry, ClaimsEntry):
         return [
-            _fact(ClaimId(drop.id, partition, serial), request, entry.at_ms)
+            fact(ClaimId(drop.id, partition, serial), request, entry.at_ms)
             for serial, request in enumerate(entry.claims(), start=entry.first_serial)
         ]
     if isinstance(entry, ReleaseEntry):
@@ -234,7 +239,8 @@ async def _recorded(stores: Stores, drop: Drop) -> list[Fact]:
                 to_ms(row.claimed_at),
                 row.released_at is not None,
             )
-            async for row in recorded_claims.of_drop(connection, drop.id)
+            async for page in recorded_claims.of_drop(connection, drop.id)
+            for row in page
         ]
 
 
@@ -261,53 +267,3 @@ async def _unacknowledged(redis: "Redis", stream: str) -> int:
         if group["name"] == GROUP.encode():
             return int(group["pending"]) + int(group["lag"] or 0)
     return int(await redis.xlen(stream))
-
-
-def read_client_log(path: Path | None, drop: Drop, keyring: Keyring) -> tuple[list[Fact], list[str]]:
-    """What clients were told, from a log of JSON lines with a receipt each; and what is wrong with the log's lines.
-
-    The receipt is what counts: a line whose own words differ from its receipt is a difference.
-    """
-    if path is None:
-        return [], []
-    facts: list[Fact] = []
-    faults: list[str] = []
-    for number, line in _lines(path):
-        if line.get("drop_id") != drop.id:
-            continue
-        try:
-            body = receipt.verify(keyring, str(line.get("receipt", "")))
-        except receipt.ReceiptInvalid as error:
-            faults.append(f"client log line {number}: {error.detail}")
-            continue
-        facts.append(_fact(body.claim_id, body.request, body.at_ms))
-        said = (line.get("claim_id"), line.get("serial"), line.get("quantity"), line.get("item"))
-        item = drop.spec.items[body.request.item - 1].id
-        if said != (str(body.claim_id), body.claim_id.serial, body.request.quantity, item):
-            faults.append(f"client log line {number}: the answer said {said}, its receipt says {body.claim_id}")
-    return facts, faults
-
-
-def _lines(path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
-    try:
-        with path.open(encoding="utf-8") as file:
-            for number, text in enumerate(file, start=1):
-                line = json.loads(text)
-                if not isinstance(line, Mapping):
-                    raise ValueError("not an object")
-                yield number, line
-    except OSError as error:
-        raise ClientLogInvalid(f"{path}: {error}") from None
-    except ValueError as error:
-        raise ClientLogInvalid(f"{path}: a line is not a JSON object ({error})") from None
-
-
-def _fact(claim_id: ClaimId, request: ClaimRequest, at_ms: int) -> Fact:
-    return Fact(
-        ClaimId(DropId(claim_id.drop_id), claim_id.partition, claim_id.serial),
-        request.subject,
-        request.nonce,
-        request.item,
-        request.quantity,
-        at_ms,
-    )

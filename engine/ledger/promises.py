@@ -3,9 +3,11 @@
 Each function returns the differences that it found, one sentence each; a kept promise returns none.
 """
 
+from bisect import bisect_right
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate
 from typing import NamedTuple
 
 from engine.ids import ClaimId
@@ -23,12 +25,27 @@ class Fact(NamedTuple):
     is_released: bool = False
 
 
+_SAID = len(Fact._fields) - 1  # what a client is told: all but whether it was given back later
+
+
+class SoldOut(NamedTuple):
+    """A client was told that an item was sold out: asked for so many units at `sent_ms`, answered at `answered_ms`."""
+
+    item: int
+    quantity: int
+    sent_ms: int
+    answered_ms: int
+
+
 @dataclass(frozen=True, slots=True)
 class History:
     """All that is known of one drop: what clients were told, what the store holds, what waits, what was recorded.
 
     `counters` is the store's own count of units taken per item, None while claims are coming in; `serials` is the last
-    serial given in each partition. `waves` are (at ms, item, quantity).
+    serial given in each partition, `skipped` the serials (first, last) that a rebuild left out. `waves` are (at ms,
+    item, quantity); `shut` are the times (from ms, to ms) when the drop was not launched. `fenced` are claims of an
+    epoch that was over, `buried` the entries in the dead letters, `altered` the links of the operators' actions that do
+    not hold.
     """
 
     limit: int
@@ -41,6 +58,12 @@ class History:
     recorded: Sequence[Fact] = ()
     counters: Mapping[int, int] | None = None
     serials: Mapping[int, int] = field(default_factory=dict)
+    skipped: Mapping[int, Sequence[tuple[int, int]]] = field(default_factory=dict)
+    shut: Sequence[tuple[int, int]] = ()
+    sold_out: Sequence[SoldOut] = ()
+    fenced: Sequence[ClaimId] = ()
+    buried: Sequence[str] = ()
+    altered: Sequence[str] = ()
 
 
 def oversold(history: History) -> list[str]:
@@ -115,11 +138,12 @@ def duplicate_serials(history: History) -> list[str]:
 
 
 def serial_gaps(history: History) -> list[str]:
-    """Serials run from one to the last one given, without a gap."""
+    """Serials run from one to the last one given; where there is a gap, a rebuild has said so."""
     found = []
     for partition, last in history.serials.items():
         seen = {fact.claim_id.serial for fact in history.stored if fact.claim_id.partition == partition}
-        missing = sorted(set(range(1, last + 1)) - seen)
+        gaps = {serial for first, end in history.skipped.get(partition, ()) for serial in range(first, end + 1)}
+        missing = sorted(set(range(1, last + 1)) - seen - gaps)
         beyond = sorted(serial for serial in seen if serial > last)
         if missing:
             found.append(f"store: partition {partition} misses serials {missing[:20]}")
@@ -148,12 +172,14 @@ def mismatched(history: History) -> list[str]:
     for fact in history.told:
         for side, known in (("store", stored), ("ledger", recorded)):
             other = known.get(fact.claim_id)
-            if other is not None and other._replace(is_released=False) != fact:
+            if other is not None and other[:_SAID] != fact[:_SAID]:
                 found.append(f"{fact.claim_id}: the client was told {_shown(fact)}, the {side} has {_shown(other)}")
     # A release that is on its way to the ledger is no difference.
     releasing = {fact.claim_id for fact in history.waiting if fact.is_released}
-    for claim_id in stored.keys() & recorded.keys():
-        ours, theirs = stored[claim_id], recorded[claim_id]
+    for claim_id, ours in stored.items():
+        theirs = recorded.get(claim_id, ours)
+        if ours == theirs:
+            continue
         if claim_id in releasing:
             ours, theirs = ours._replace(is_released=True), theirs._replace(is_released=True)
         if ours != theirs:
@@ -185,6 +211,85 @@ def outside_window(history: History) -> list[str]:
     ]
 
 
+def unbalanced(history: History) -> list[str]:
+    """Issued, held, returned and free units sum to the total: none is taken that was not released, on either side."""
+    if history.counters is None:
+        return []
+    total: Counter[int] = Counter()
+    for _, item, quantity in history.waves:
+        total[item] += quantity
+    found = [
+        f"store: {count} units of item {item} are taken, it has {total[item]}"
+        for item, count in history.counters.items()
+        if not 0 <= count <= total[item]
+    ]
+    if history.waiting:
+        return found
+    recorded: Counter[int] = Counter()
+    for fact in history.recorded:
+        recorded[fact.item] += 0 if fact.is_released else fact.quantity
+    return found + [
+        f"item {item}: the store has issued {count} units, the ledger {recorded[item]}"
+        for item, count in history.counters.items()
+        if recorded[item] != count
+    ]
+
+
+def while_shut(history: History) -> list[str]:
+    """No claim is dated inside a pause, before the launch or after the close."""
+    return [
+        f"{fact.claim_id}: dated {fact.at_ms}, while the drop gave nothing out ({since} to {until})"
+        for fact in history.stored
+        for since, until in history.shut
+        if since < fact.at_ms < until
+    ]
+
+
+def false_sold_out(history: History) -> list[str]:
+    """Who was told "sold out" was told the truth: at some moment between question and answer too little was left.
+
+    Claims that were given back count as held: when that happened is not part of every side.
+    """
+    found = []
+    left_of = {told.item: _Left(history, told.item) for told in history.sold_out}
+    for told in history.sold_out:
+        moments = [told.answered_ms]
+        moments += [at - 1 for at, item, _ in history.waves if item == told.item and at > told.sent_ms]
+        least = min(left_of[told.item].at(at) for at in moments if at <= told.answered_ms)
+        if least >= told.quantity:
+            found.append(f"item {told.item} was told to be sold out at {told.answered_ms}, {least} were left")
+    return found
+
+
+class _Left:
+    """How many units of an item were left at a moment."""
+
+    def __init__(self, history: History, item: int) -> None:
+        self._waves = [(at, quantity) for at, of, quantity in history.waves if of == item]
+        taken = sorted((fact.at_ms, fact.quantity) for fact in history.stored if fact.item == item)
+        self._moments = [at for at, _ in taken]
+        self._taken = [0, *accumulate(quantity for _, quantity in taken)]
+
+    def at(self, at_ms: int) -> int:
+        released = sum(quantity for at, quantity in self._waves if at <= at_ms)
+        return released - self._taken[bisect_right(self._moments, at_ms)]
+
+
+def accepted_when_fenced(history: History) -> list[str]:
+    """A fenced store accepts nothing: no claim of an epoch is dated after the next one began."""
+    return [f"{claim_id}: accepted under an epoch that was over" for claim_id in history.fenced]
+
+
+def unread(history: History) -> list[str]:
+    """Every entry of the outbox could be written; what could not lies in the dead letters, and is told."""
+    return [f"dead letter: {reason}" for reason in history.buried]
+
+
+def altered_actions(history: History) -> list[str]:
+    """The record of operators' actions is as it was written."""
+    return list(history.altered)
+
+
 PROMISES = (
     oversold,
     over_limit,
@@ -196,6 +301,12 @@ PROMISES = (
     mismatched,
     counters_off,
     outside_window,
+    unbalanced,
+    while_shut,
+    false_sold_out,
+    accepted_when_fenced,
+    unread,
+    altered_actions,
 )
 
 

@@ -28,6 +28,7 @@ from engine.claims import history, keys
 from engine.claims.history import RecordedClaim
 from engine.claims.outbox import control_text
 from engine.claims.receipt import ReceiptBody
+from engine.claims.store import pairs
 from engine.claims.wire import StoredClaim, pack_stored, unpack_stored
 from engine.drops import store as drops_store
 from engine.drops.model import Actor, Control, Drop, NoSuchDrop, Status, Verb, after, from_ms, store_fields
@@ -140,7 +141,7 @@ class Rebuild:
         await self._drain()
         drop = await self._read()
         async with self._stores.ledger.connect() as connection:
-            recorded = [row async for row in history.of_drop(connection, drop.id)]
+            recorded = [row async for page in history.of_drop(connection, drop.id) for row in page]
         restored, conflicts = remake.restored(recorded, self._receipts)
         conflicts += [
             f"{row.claim_id}: a receipt names item {row.item}, the drop has {len(drop.spec.items)}"
@@ -157,7 +158,7 @@ class Rebuild:
     async def _stored(self, partition: int) -> tuple[dict[bytes, bytes], dict[str, list[StoredClaim]]]:
         """The state that is there now, as it stands."""
         ask = self._stores.scripts.ask
-        flat = await ask("HGETALL", keys.drop(partition, self._drop_id))
+        fields = pairs(await ask("HGETALL", keys.drop(partition, self._drop_id)))
         found: dict[str, list[StoredClaim]] = {}
         cursor: bytes = b"0"
         while True:
@@ -165,7 +166,7 @@ class Rebuild:
             for subject, value in zip(page[::2], page[1::2], strict=True):
                 found[subject.decode()] = unpack_stored(value)
             if cursor == b"0":
-                return dict(zip(flat[::2], flat[1::2], strict=True)), found
+                return fields, found
 
     async def _restore(self, drop: Drop, rows: Sequence[RecordedClaim]) -> None:
         if not rows:

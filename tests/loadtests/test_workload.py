@@ -16,18 +16,21 @@ def test_the_same_seed_is_the_same_crowd() -> None:
 
 
 def test_a_tally_counts_answers_and_writes_what_was_told(tmp_path: Path) -> None:
-    tally = Tally(tmp_path)
-    tally.claim_answered("t-1", 201, {"claim_id": "d.0.1"}, 5)
-    tally.claim_answered("t-1", 200, {"claim_id": "d.0.1"}, 7)
-    tally.claim_answered("t-2", 409, {"code": "sold-out"}, 3)
+    tally = Tally(tmp_path, "d")
+    tally.claim_answered("t-1", "box", 201, {"claim_id": "d.0.1"}, 5)
+    tally.claim_answered("t-1", "box", 200, {"claim_id": "d.0.1"}, 7)
+    tally.claim_answered("t-2", "box", 409, {"code": "sold-out"}, 3)
     found = tally.close()
     assert (found["accepted"], found["repeated"], found["refused"]) == (1, 1, {"sold-out": 1})
     assert found["broken"] == []
-    assert [json.loads(line)["status"] for line in (tmp_path / "claims.jsonl").read_text().splitlines()] == [201, 200]
+    *told, refused = [json.loads(line) for line in (tmp_path / "claims.jsonl").read_text().splitlines()]
+    assert [line["status"] for line in told] == [201, 200]
+    assert (refused["code"], refused["drop_id"], refused["item"]) == ("sold-out", "d", "box")
+    assert 3 <= refused["answered_ms"] - refused["sent_ms"] <= 5
 
 
 def test_a_ticket_that_is_told_two_claims_is_a_broken_promise(tmp_path: Path) -> None:
-    tally = Tally(tmp_path)
-    tally.claim_answered("t-1", 201, {"claim_id": "d.0.1"}, 5)
-    tally.claim_answered("t-1", 200, {"claim_id": "d.0.2"}, 5)
+    tally = Tally(tmp_path, "d")
+    tally.claim_answered("t-1", "box", 201, {"claim_id": "d.0.1"}, 5)
+    tally.claim_answered("t-1", "box", 200, {"claim_id": "d.0.2"}, 5)
     assert len(tally.close()["broken"]) == 1

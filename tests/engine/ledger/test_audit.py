@@ -1,71 +1,25 @@
 """The promise: the audit finds every planted fault, and nothing where there is none."""
 
+import asyncio
 import json
+import time
 from collections.abc import Awaitable, Callable
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import select, update
 
-from engine.bounds import OUTBOX_BYTES_MAX
 from engine.claims import keys, receipt
-from engine.claims.backlog import Backlog
-from engine.claims.service import Claims
 from engine.claims.wire import ClaimRequest, pack_request
-from engine.drops.model import Actor
-from engine.drops.service import Drops
+from engine.drops.model import to_ms
 from engine.ids import ClaimId, DropId
-from engine.ledger.audit import AuditReport, audit
-from engine.members.model import Session
+from engine.ledger.rebuild import Rebuild
+from engine.ledger.schema import claims, operator_actions
 from engine.runtime.connections import Stores
 from engine.runtime.settings import Settings
-from tests.factories.drops import drop_spec
 from tests.factories.ledger import record_all
-
-CLAIMS = 12
-
-
-class Rushed:
-    """A drop of which twelve members have claimed a box each, and one has given it back."""
-
-    def __init__(self, stores: Stores, settings: Settings, log: Path) -> None:
-        self.stores = stores
-        self.settings = settings
-        self.log = log
-        self.drops = Drops(stores.redis, stores.scripts, stores.ledger, settings.partitions)
-        self.claims = Claims(
-            stores.scripts, stores.ledger, self.drops, settings, Backlog(stores.redis, 1, OUTBOX_BYTES_MAX)
-        )
-
-    async def rush(self) -> None:
-        await self.drops.create(drop_spec("trial", stock=60), Actor("boss"))
-        await self.drops.launch("trial", Actor("boss"))
-        drop = await self.drops.get("trial")
-        with self.log.open("w") as log:
-            for number in range(CLAIMS):
-                issued = self.claims.issue_ticket(Session(f"m-{number}", f"m-{number}"), drop, None, None)
-                claim = await self.claims.claim(drop, self.claims.open_ticket(issued.ticket), None, None)
-                line = {"claim_id": str(claim.claim_id), "drop_id": "trial", "serial": claim.claim_id.serial}
-                log.write(json.dumps({**line, "item": "box", "quantity": 1, "receipt": claim.receipt}) + "\n")
-        await record_all(self.stores, self.settings.partitions)
-        last = json.loads(self.log.read_text().splitlines()[-1])["claim_id"]
-        await self.claims.release(ClaimId.parse(last), "boss", "ill")
-
-    async def audit(self) -> AuditReport:
-        keyring = self.settings.receipt_keyring
-        return await audit(self.stores, self.settings.partitions, keyring, "trial", self.log)
-
-    async def sql(self, statement: str) -> None:
-        async with self.stores.ledger.begin() as connection:
-            await connection.execute(text(statement))
-
-    def tell(self, serial: int) -> None:
-        request = ClaimRequest(b"unknown!", 1, 1, "m-x", "m-x")
-        claim_id = ClaimId(DropId("trial"), 0, serial)
-        signed = receipt.sign(self.settings.receipt_keyring, *claim_id, 1_750_000_000_000, pack_request(request))
-        line = {"claim_id": str(claim_id), "drop_id": "trial", "serial": serial, "item": "box", "quantity": 1}
-        with self.log.open("a") as log:
-            log.write(json.dumps({**line, "receipt": signed}) + "\n")
+from tests.factories.rushed import BOSS, CLAIMS, Rushed
 
 
 @pytest.fixture
@@ -99,12 +53,43 @@ async def test_several_partitions_are_one_drop(
 
 
 async def test_claims_on_their_way_are_not_lost(rushed: Rushed) -> None:
-    drop = await rushed.drops.get("trial")
-    issued = rushed.claims.issue_ticket(Session("m-late", "m-late"), drop, None, None)
-    await rushed.claims.claim(drop, rushed.claims.open_ticket(issued.ticket), None, None)
+    await rushed.claim("m-late")
     report = await rushed.audit()
     assert (report.lost, report.differences) == (0, 0)
     assert report.accepted == report.in_ledger + 1
+
+
+async def _paused_then(rushed: Rushed) -> None:
+    """A claim that is dated into a pause."""
+    await rushed.drops.pause("trial", BOSS)
+    await asyncio.sleep(0.05)
+    await rushed.drops.resume("trial", BOSS)
+    async with rushed.stores.ledger.begin() as connection:
+        paused = select(operator_actions.c.applied_at).where(operator_actions.c.verb == "pause").scalar_subquery()
+        in_it = update(claims).where(claims.c.serial == 4).values(claimed_at=paused + timedelta(milliseconds=20))
+        await connection.execute(in_it)
+        at = (await connection.execute(select(claims.c.claimed_at).where(claims.c.serial == 4))).scalar_one()
+    value = await rushed.stores.redis.hget(CLAIMS_KEY, "m-3")
+    assert isinstance(value, bytes)
+    await rushed.stores.redis.hset(CLAIMS_KEY, "m-3", value[:16] + to_ms(at).to_bytes(6, "big"))
+
+
+async def _told_sold_out(rushed: Rushed) -> None:
+    """With forty-eight boxes left."""
+    now_ms = int(time.time() * 1000)
+    line = {"code": "sold-out", "drop_id": "trial", "item": "box", "quantity": 1}
+    with rushed.log.open("a") as log:
+        log.write(json.dumps({**line, "sent_ms": now_ms - 5, "answered_ms": now_ms}) + "\n")
+
+
+async def _entry_unreadable(rushed: Rushed) -> None:
+    await rushed.stores.redis.xadd(keys.outbox(0), {"kind": "nonsense"})
+    await rushed.record()
+
+
+async def _accepted_when_fenced(rushed: Rushed) -> None:
+    await Rebuild(rushed.stores, 1, "trial").apply(BOSS, "")
+    await rushed.sql("update operator_actions set applied_at = applied_at - interval '1 day' where verb = 'rebuild'")
 
 
 Fault = Callable[[Rushed], Awaitable[object]]
@@ -126,7 +111,12 @@ async def _counter_off(rushed: Rushed) -> None:
 
 
 async def _client_told_of_nothing(rushed: Rushed) -> None:
-    rushed.tell(77)
+    request = ClaimRequest(b"unknown!", 1, 1, "m-x", "m-x")
+    claim_id = ClaimId(DropId("trial"), 0, 77)
+    signed = receipt.sign(rushed.settings.receipt_keyring, *claim_id, 1_750_000_000_000, pack_request(request))
+    line = {"claim_id": str(claim_id), "drop_id": "trial", "serial": 77, "item": "box", "quantity": 1}
+    with rushed.log.open("a") as log:
+        log.write(json.dumps({**line, "receipt": signed}) + "\n")
 
 
 async def _forged_receipt(rushed: Rushed) -> None:
@@ -153,6 +143,17 @@ async def _answer_differs_from_receipt(rushed: Rushed) -> None:
         (_client_told_of_nothing, "lost", "trial.0.77: a client was told"),
         (_forged_receipt, "differences", "altered or forged"),
         (_answer_differs_from_receipt, "differences", "its receipt says"),
+        (_paused_then, "differences", "while the drop gave nothing out"),
+        (_told_sold_out, "differences", "told to be sold out"),
+        (_entry_unreadable, "differences", "dead letter: "),
+        (_accepted_when_fenced, "differences", "under an epoch that was over"),
+        (
+            lambda r: r.sql("update operator_actions set actor = 'nobody' where verb = 'launch'"),
+            "differences",
+            "altered",
+        ),
+        (lambda r: r.sql("delete from operator_actions where verb = 'launch'"), "differences", "was altered"),
+        (lambda r: r.stores.redis.hset(DROP_KEY, "taken:1", 61), "differences", "61 units of item 1 are taken"),
     ],
 )
 async def test_a_planted_fault_is_found(rushed: Rushed, fault: Fault, figure: str, words: str) -> None:

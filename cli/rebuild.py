@@ -1,0 +1,82 @@
+"""`flashclaim rebuild`: the store's state of a drop, made anew from the ledger and from receipts."""
+
+import asyncio
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from cli.options import AsJson, DataDir, DropArgument, found_data_dir, print_json, print_table, say
+
+if TYPE_CHECKING:
+    from engine.ledger.rebuild import Report
+
+_NAMED_MAX = 20  # claims of one kind that the table names; --json names all
+
+
+def register(app: typer.Typer) -> None:
+    @app.command()
+    def rebuild(
+        drop: DropArgument,
+        receipts: Annotated[
+            Path | None, typer.Option(help="Receipts that members bring: one a line, or a client log.")
+        ] = None,
+        apply: Annotated[
+            bool, typer.Option("--apply", help="Do it; without this only the differences are told.")
+        ] = False,
+        pause: Annotated[bool, typer.Option("--pause", help="Leave the drop paused.")] = False,
+        reason: Annotated[str, typer.Option(help="Why, for the record of acts.")] = "",
+        as_json: AsJson = False,
+        data: DataDir = None,
+    ) -> None:
+        """Make the store's state of a drop anew from the ledger, under a new epoch.
+
+        For a store that was lost, emptied or set back. Nothing is decided for the drop while it runs; the old state is
+        fenced. Without --apply it changes nothing and tells what would differ.
+
+        Example:  flashclaim rebuild lychee-2025
+                  flashclaim rebuild lychee-2025 --receipts receipts.txt --apply --reason "the store's disk was lost"
+        """
+        report, faults = asyncio.run(_rebuild(drop, receipts, apply, pause, reason, found_data_dir(data)))
+        for fault in faults:
+            say(fault)
+        if as_json:
+            print_json(asdict(report))
+        else:
+            _show(report)
+        if report.conflicts or faults:
+            raise typer.Exit(1)
+
+
+async def _rebuild(
+    drop: str, receipts: Path | None, apply: bool, pause: bool, reason: str, data_dir: Path | None
+) -> "tuple[Report, list[str]]":
+    import getpass
+
+    from engine.drops.model import Actor
+    from engine.ledger.client_log import read_receipts
+    from engine.ledger.rebuild import Rebuild
+    from engine.runtime.connections import open_stores
+    from engine.runtime.settings import load_settings
+
+    settings = load_settings(data_dir)
+    brought, faults = read_receipts(receipts, settings.receipt_keyring) if receipts else ([], [])
+    async with open_stores(settings) as stores:
+        work = Rebuild(stores, settings.partitions, drop, brought)
+        if not apply:
+            return await work.report(), faults
+        return await work.apply(Actor(getpass.getuser()), reason, pause=pause), faults
+
+
+def _show(report: "Report") -> None:
+    figures = asdict(report)
+    for name in ("only_in_store", "only_in_ledger", "other"):
+        ids = figures[name]
+        figures[name] = f"{len(ids)} claims" + (f": {', '.join(ids[:_NAMED_MAX])}" if ids else "")
+    conflicts = figures.pop("conflicts")
+    print_table(f"rebuild of {report.drop_id}", ["figure", "value"], [[name, value] for name, value in figures.items()])
+    for conflict in conflicts:
+        say(conflict)
+    if not report.is_applied:
+        say("nothing was changed: add --apply to do it")

@@ -1,0 +1,140 @@
+"""`python -m loadtests.million`: a rush of a million claims, then how long the audit and a rebuild take over it.
+
+The claims go through the claim service of one process (tickets, batches, receipts, a client log), not through HTTP; the
+ledger is written by one worker. MILLION_CLAIMS makes it shorter.
+"""
+
+import asyncio
+import gc
+import json
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from engine.bounds import OUTBOX_BYTES_MAX
+from engine.claims.backlog import Backlog
+from engine.claims.batcher import Answer
+from engine.claims.model import Claim
+from engine.claims.service import Claims
+from engine.drops.model import Actor, Drop
+from engine.drops.service import Drops
+from engine.drops.spec import parse
+from engine.ledger.audit import audit, wait_until_recorded
+from engine.ledger.ingest import writer_of
+from engine.ledger.migrations import migrate
+from engine.ledger.persist import Persister
+from engine.ledger.rebuild import Rebuild
+from engine.ledger.reconcile import Reconciler
+from engine.members.model import Session
+from engine.runtime.connections import Stores, open_stores
+from engine.runtime.servers import EmbeddedPostgres, EmbeddedValkey
+from engine.runtime.settings import ensure_keys, load_settings
+
+CLAIMS = 1_000_000
+AT_ONCE = 8_192  # claims that wait for their answers
+DROP = "million"
+
+
+def main() -> int:
+    """Run it; the exit code is 1 when the audit finds a difference."""
+    gc.disable()  # as `flashclaim audit` does
+    with tempfile.TemporaryDirectory(prefix="fc-million-") as name:
+        data_dir = Path(name)
+        data_dir.chmod(0o755)
+        valkey, postgres = EmbeddedValkey(data_dir), EmbeddedPostgres(data_dir)
+        try:
+            valkey.start()
+            postgres.start()
+            return asyncio.run(_run(data_dir, valkey.url, postgres.url))
+        finally:
+            valkey.stop()
+            postgres.stop()
+
+
+async def _run(data_dir: Path, redis_url: str, postgres_url: str) -> int:
+    ensure_keys(data_dir)
+    settings = load_settings(data_dir, redis_url=redis_url, postgres_url=postgres_url)
+    count = int(os.environ.get("MILLION_CLAIMS", str(CLAIMS)))
+    stop = asyncio.Event()
+    async with open_stores(settings) as stores:
+        await migrate(stores.ledger)
+        worker = asyncio.create_task(Persister(stores.redis, writer_of(stores.ledger), 1, "million").run(stop))
+        await Reconciler(stores, 1).round()
+        drops = Drops(stores.redis, stores.scripts, stores.ledger, 1)
+        claims = Claims(stores.scripts, stores.ledger, drops, settings, Backlog(stores.redis, 1, OUTBOX_BYTES_MAX))
+        log = data_dir / "claims.jsonl"
+        with _timed(f"{count} claims, with tickets, receipts and a client log"):
+            await _rush(claims, await _launched(drops, count), count, log)
+        with _timed("the ledger has them"):
+            assert await wait_until_recorded(stores.redis, 1, 120)
+        stop.set()
+        await worker
+        with _timed("audit with the client log"):
+            report = await audit(stores, 1, settings.receipt_keyring, DROP, log)
+        counts = f"accepted {report.accepted}, told {report.told}, in ledger {report.in_ledger}"
+        _say(f"{counts}: {report.differences} differences")
+        await _rebuild(stores)
+        return 1 if report.differences else 0
+
+
+async def _launched(drops: Drops, stock: int) -> Drop:
+    opens = datetime.now(UTC) - timedelta(minutes=1)
+    spec = {
+        "id": DROP,
+        "title": {"en": "A million"},
+        "organisation": "dongguan",
+        "allocation": "rush",
+        "opens_at": opens.isoformat(),
+        "closes_at": (opens + timedelta(hours=2)).isoformat(),
+        "items": [{"id": "box", "title": {"en": "Box"}, "stock": stock}],
+    }
+    await drops.create(parse(spec, "million"), Actor("million"))
+    return await drops.launch(DROP, Actor("million"))
+
+
+async def _rush(claims: Claims, drop: Drop, count: int, path: Path) -> None:
+    places = asyncio.Semaphore(AT_ONCE)
+    with path.open("w", encoding="utf-8") as log:
+
+        def tell(answer: Answer) -> None:
+            places.release()
+            assert isinstance(answer, Claim), answer
+            line = {"claim_id": str(answer.claim_id), "drop_id": DROP, "item": answer.item, "quantity": 1}
+            log.write(json.dumps({**line, "serial": answer.serial, "receipt": answer.receipt}) + "\n")
+
+        for number in range(count):
+            await places.acquire()
+            ticket = claims.issue_ticket(Session(f"m-{number}", f"m-{number}"), drop, None, None).ticket
+            claims.submit(drop, claims.open_ticket(ticket), None, None, tell)
+            if number % 256 == 0:
+                await asyncio.sleep(0)
+        await claims.drain()
+
+
+async def _rebuild(stores: Stores) -> None:
+    work = Rebuild(stores, 1, DROP)
+    with _timed("rebuild, dry run"):
+        report = await work.report()
+    _say(f"{report.claims} claims, {len(report.other)} other, {len(report.only_in_ledger)} only in the ledger")
+    with _timed("rebuild from the ledger"):
+        await work.apply(Actor("million"), "measured")
+
+
+@contextmanager
+def _timed(what: str) -> Iterator[None]:
+    began_s = time.perf_counter()
+    yield
+    _say(f"{time.perf_counter() - began_s:7.1f} s  {what}")
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,267 @@
+"""The promise: a rebuilt store equals the old one but for unflushed claims, and receipts bring those back."""
+
+import asyncio
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import text
+
+from engine.claims import keys, receipt
+from engine.claims.model import ClaimReleased, LimitReached, NotReady, Paused
+from engine.claims.receipt import ReceiptBody
+from engine.claims.wire import ClaimRequest, pack_request
+from engine.drops.model import NoSuchDrop, Status
+from engine.ids import ClaimId, DropId
+from engine.ledger.client_log import read_receipts
+from engine.ledger.rebuild import Rebuild, RebuildBusy, RebuildRefused, _alone
+from engine.runtime.connections import Stores
+from engine.runtime.settings import Settings
+from tests.factories.rushed import BOSS, CLAIMS, Rushed
+
+CLAIMS_KEY, DROP_KEY = keys.claims(0, "trial"), keys.drop(0, "trial")
+
+
+@pytest.fixture
+async def rushed(stores: Stores, settings: Settings, tmp_path: Path) -> Rushed:
+    made = Rushed(stores, settings, tmp_path / "claims.jsonl")
+    await made.rush()
+    return made
+
+
+def rebuild(rushed: Rushed, receipts: list[ReceiptBody] | None = None) -> Rebuild:
+    return Rebuild(rushed.stores, rushed.settings.partitions, "trial", receipts or [])
+
+
+async def state(rushed: Rushed) -> tuple[dict[bytes, bytes], dict[bytes, bytes]]:
+    """The drop's hash without what each act changes, and its claims."""
+    redis: Any = rushed.stores.redis
+    drop = await redis.hgetall(DROP_KEY)
+    own = (b"epoch", b"revision", b"act")
+    return {name: value for name, value in drop.items() if name not in own}, await redis.hgetall(CLAIMS_KEY)
+
+
+async def lose_the_store(rushed: Rushed, *, unflushed: int = 0) -> list[str]:
+    """Empty the store, after claims that the ledger has not seen; their receipts."""
+    receipts = [(await rushed.claim(f"late-{number}")).receipt for number in range(unflushed)]
+    await rushed.stores.redis.flushall()
+    for partition in range(rushed.settings.partitions):
+        await rushed.stores.redis.set(keys.home(partition), await rushed.stores.scripts.home())
+    return receipts
+
+
+class TestRefused:
+    async def test_an_unknown_drop(self, stores: Stores) -> None:
+        with pytest.raises(NoSuchDrop):
+            await Rebuild(stores, 1, "nothing").report()
+
+    async def test_one_rebuild_of_a_drop_at_a_time(self, rushed: Rushed) -> None:
+        async with _alone(rushed.stores, "trial"):
+            with pytest.raises(RebuildBusy):
+                await rebuild(rushed).apply(BOSS, "")
+
+    async def test_a_claim_that_only_the_store_has_is_not_forgotten(self, rushed: Rushed) -> None:
+        """The ledger lost a row. The old state goes on, for nothing is known to be better."""
+        await rushed.record()
+        await rushed.sql("delete from claims where serial = 4")
+        with pytest.raises(RebuildRefused, match=r"no receipt proves: trial\.0\.4"):
+            await rebuild(rushed).apply(BOSS, "")
+        assert (await rushed.claim("m-new")).serial == CLAIMS + 1
+
+    @pytest.mark.parametrize(
+        ("serial", "nonce", "words"),
+        [(4, b"another!", "a receipt says"), (99, None, "has claim trial.0.4 already")],
+    )
+    async def test_a_receipt_that_contradicts_the_ledger(
+        self, rushed: Rushed, serial: int, nonce: bytes | None, words: str
+    ) -> None:
+        first = receipt.verify(
+            rushed.settings.receipt_keyring, json.loads(rushed.log.read_text().splitlines()[3])["receipt"]
+        )
+        request = first.request._replace(nonce=nonce or first.request.nonce)
+        other = ReceiptBody(ClaimId(DropId("trial"), 0, serial), first.at_ms, request)
+        with pytest.raises(RebuildRefused, match=words):
+            await rebuild(rushed, [other]).apply(BOSS, "")
+
+    async def test_a_receipt_of_an_item_that_the_drop_has_not(self, rushed: Rushed) -> None:
+        request = ClaimRequest(b"unknown!", 2, 1, "m-x", "m-x")
+        with pytest.raises(RebuildRefused, match="names item 2"):
+            await rebuild(rushed, [ReceiptBody(ClaimId(DropId("trial"), 0, 99), 1, request)]).apply(BOSS, "")
+
+
+class TestFromTheLedger:
+    async def test_the_dry_run_changes_nothing_and_says_that_nothing_differs(self, rushed: Rushed) -> None:
+        before = await state(rushed)
+        report = await rebuild(rushed).report()
+        assert (report.is_applied, report.claims, report.epoch) == (False, CLAIMS, 2)
+        assert report.only_in_store == report.only_in_ledger == report.other == report.conflicts == []
+        assert await state(rushed) == before
+        assert (await rushed.drops.read("trial")).epoch == 1
+
+    async def test_a_rebuilt_store_equals_the_old_one_under_a_new_epoch(self, rushed: Rushed) -> None:
+        await rushed.record()
+        before = await state(rushed)
+        report = await rebuild(rushed).apply(BOSS, "to see")
+        assert report.is_applied
+        assert await state(rushed) == before
+        drop = await rushed.drops.read("trial")
+        assert (drop.epoch, drop.revision, drop.status) == (2, 3, Status.LAUNCHED)
+        assert await rushed.stores.redis.hmget(DROP_KEY, ["epoch", "revision"]) == [b"2", b"3"]
+        await rushed.record()
+        assert (await rushed.audit()).details == []
+
+    @pytest.mark.parametrize("partitions", [1, 3])
+    async def test_a_lost_store_comes_back_with_limits_repeats_and_releases(
+        self, stores: Stores, settings: Settings, tmp_path: Path, partitions: int
+    ) -> None:
+        split = settings.model_copy(update={"partitions": partitions})
+        rushed = Rushed(stores, split, tmp_path / "claims.jsonl")
+        await rushed.rush()
+        ticket, second_ticket = await rushed.ticket("m-again"), await rushed.ticket("m-0")
+        first = await rushed.claim("m-again", ticket)
+        await rushed.record()
+        await lose_the_store(rushed)
+        with pytest.raises(NotReady):
+            await rushed.claim("m-new")
+        report = await Rebuild(stores, partitions, "trial").apply(BOSS, "the disk was lost")
+        assert (report.had_state, report.claims) == (False, CLAIMS + 1)
+        again = await rushed.claim("m-again", ticket)
+        assert (again.claim_id, again.repeated) == (first.claim_id, True)
+        with pytest.raises(LimitReached):
+            await rushed.claim("m-0", second_ticket)
+        (released,) = [row async for row in _released(rushed)]
+        with pytest.raises(ClaimReleased):
+            await rushed.claim(released, _ticket_of(rushed, released, await _nonce(rushed, released)))
+        await rushed.claim("m-new")
+        await rushed.record()
+        report_after = await rushed.audit()
+        assert report_after.details == []
+        assert report_after.items[0]["taken"] == CLAIMS + 1
+
+    async def test_the_old_epoch_is_refused_and_whoever_believed_in_it_learns_the_new_one(self, rushed: Rushed) -> None:
+        await rushed.claim("m-before")
+        await rebuild(rushed).apply(BOSS, "")
+        known = rushed.drops.known("trial")
+        assert known is not None
+        assert known.epoch == 1
+        assert (await rushed.claim("m-after")).serial == CLAIMS + 2
+
+    async def test_a_rebuild_that_was_cut_off_decides_nothing_and_is_run_again(
+        self, rushed: Rushed, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        await rushed.record()
+        before = await state(rushed)
+
+        async def cut_off(*_: object) -> None:
+            raise ConnectionError("cut off")
+
+        for step in ("_restore", "_make", "_install"):
+            with monkeypatch.context() as patch:
+                patch.setattr(Rebuild, step, cut_off)
+                with pytest.raises(ConnectionError):
+                    await rebuild(rushed).apply(BOSS, "")
+            with pytest.raises(NotReady):
+                await rushed.claim("m-new")
+        await rebuild(rushed).apply(BOSS, "")
+        assert await state(rushed) == before
+
+    async def test_an_act_that_was_applied_and_not_recorded_is_recorded_by_the_worker(
+        self, rushed: Rushed, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        async def cut_off(*_: object) -> None:
+            raise ConnectionError("cut off")
+
+        with monkeypatch.context() as patch:
+            patch.setattr("engine.ledger.rebuild.drops_store.record", cut_off)
+            with pytest.raises(ConnectionError):
+                await rebuild(rushed).apply(BOSS, "")
+        await rushed.record()
+        assert (await rushed.drops.read("trial")).epoch == 2
+        await rushed.claim("m-new")
+
+    async def test_claims_that_come_in_meanwhile_are_not_lost(self, rushed: Rushed) -> None:
+        told = []
+
+        async def press(number: int) -> None:
+            ticket = await rushed.ticket(f"busy-{number}")
+            while True:
+                try:
+                    told.append(await rushed.claim(f"busy-{number}", ticket))
+                except NotReady:
+                    await asyncio.sleep(0.01)
+                else:
+                    return
+
+        await asyncio.gather(*(press(number) for number in range(20)), rebuild(rushed).apply(BOSS, ""))
+        await rushed.record()
+        assert len({claim.claim_id for claim in told}) == 20
+        assert (await rushed.audit()).details == []
+
+
+class TestReceipts:
+    async def test_unflushed_claims_come_back_by_their_receipts(self, rushed: Rushed, tmp_path: Path) -> None:
+        receipts = await lose_the_store(rushed, unflushed=3)
+        brought = tmp_path / "receipts.txt"
+        brought.write_text("\n".join([*receipts[:2], "", "forged", json.dumps({"receipt": receipts[2]})]))
+        bodies, faults = read_receipts(brought, rushed.settings.receipt_keyring)
+        assert faults == ["receipts.txt line 4: this is not a receipt"]
+        report = await rebuild(rushed, bodies).apply(BOSS, "the disk was lost")
+        assert (report.restored, report.is_paused, report.skipped) == (3, False, [])
+        assert (await rushed.claim("m-new")).serial == CLAIMS + 4
+        await rushed.record()
+        with rushed.log.open("a") as log:
+            for body, text_ in zip(bodies, receipts, strict=True):
+                line = {"claim_id": str(body.claim_id), "drop_id": "trial", "serial": body.claim_id.serial}
+                log.write(json.dumps({**line, "item": "box", "quantity": 1, "receipt": text_}) + "\n")
+        assert (await rushed.audit()).details == []
+
+    async def test_serials_that_were_told_are_given_to_nobody_else_and_the_drop_waits_for_their_receipts(
+        self, rushed: Rushed
+    ) -> None:
+        """The API was told three serials that neither store nor ledger knows any more; one receipt is brought."""
+        receipts = await lose_the_store(rushed, unflushed=3)
+        with pytest.raises(NotReady):
+            await rushed.claim("m-new")  # by this the store hears of the highest serial that was told
+        middle = receipt.verify(rushed.settings.receipt_keyring, receipts[1])
+        report = await rebuild(rushed, [middle]).apply(BOSS, "")
+        assert report.is_paused
+        assert report.skipped == [(0, CLAIMS + 1, CLAIMS + 1), (0, CLAIMS + 3, CLAIMS + 3)]
+        with pytest.raises(Paused):
+            await rushed.claim("m-new")
+        await rushed.drops.resume("trial", BOSS)
+        assert (await rushed.claim("m-new")).serial == CLAIMS + 4
+        await rushed.record()
+        assert (await rushed.audit()).details == []
+        rest = [receipt.verify(rushed.settings.receipt_keyring, receipts[number]) for number in (0, 2)]
+        report = await rebuild(rushed, rest).apply(BOSS, "late receipts")
+        assert (report.restored, report.skipped, report.claims) == (2, [], CLAIMS + 4)
+        await rushed.record()
+        assert (await rushed.audit()).details == []
+
+    async def test_receipts_of_other_drops_are_left_aside(self, rushed: Rushed) -> None:
+        request = ClaimRequest(b"unknown!", 1, 1, "m-x", "m-x")
+        signed = receipt.sign(rushed.settings.receipt_keyring, "other", 0, 5, 1, pack_request(request))
+        body = receipt.verify(rushed.settings.receipt_keyring, signed)
+        assert (await rebuild(rushed, [body]).report()).restored == 0
+
+
+async def _released(rushed: Rushed) -> Any:
+    async with rushed.stores.ledger.connect() as connection:
+        for row in await connection.execute(text("select member_id from claims where released_at is not null")):
+            yield row.member_id
+
+
+async def _nonce(rushed: Rushed, member: str) -> bytes:
+    async with rushed.stores.ledger.connect() as connection:
+        found = await connection.scalar(text("select nonce from claims where member_id = :m"), {"m": member})
+        return bytes(found)
+
+
+def _ticket_of(rushed: Rushed, member: str, nonce: bytes) -> str:
+    from engine.claims.ticket import seal
+
+    drop = rushed.drops.known("trial")
+    assert drop is not None
+    request = ClaimRequest(nonce, 0, 0, member, member)
+    return seal(rushed.settings.ticket_keyring, drop.id, request, drop.opens_ms, drop.closes_ms)
