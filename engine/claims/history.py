@@ -125,11 +125,11 @@ async def returned(
 ) -> dict[int, int]:
     """Per item: units given back until a moment, of serials up to `last` (index `claims_released_idx`)."""
     rows = await connection.execute(
-        select(claims.c.item, func.sum(claims.c.quantity))
+        select(claims.c.item, func.sum(claims.c.quantity).label("units"))
         .where(*_in(drop_id, partition), claims.c.released_at <= from_ms(until_ms), claims.c.serial <= last)
         .group_by(claims.c.item)
     )
-    return dict(rows.tuples().all())
+    return {row.item: row.units for row in rows}
 
 
 async def skipped(connection: AsyncConnection, drop_id: str, partition: int) -> list[tuple[int, int]]:

@@ -39,6 +39,7 @@ class Standing(StrEnum):
 
     WHOLE = "whole"
     MISSING = "missing"
+    OUTDATED = "outdated"  # an act of an operator is missing, no claim
     BEHIND = "behind"
 
 
@@ -59,9 +60,10 @@ def standing(recorded: Known, stored: Known | None, told: int) -> Standing:
     """
     if stored is None:
         return Standing.MISSING
-    is_behind = stored.revision < recorded.revision or stored.serial < max(recorded.serial, told)
     is_fenced = stored.epoch != recorded.epoch and stored.revision <= recorded.revision
-    return Standing.BEHIND if is_behind or is_fenced else Standing.WHOLE
+    if is_fenced or stored.serial < max(recorded.serial, told):
+        return Standing.BEHIND
+    return Standing.OUTDATED if stored.revision < recorded.revision else Standing.WHOLE
 
 
 class Homecoming:
@@ -102,7 +104,7 @@ class Homecoming:
         found = standing(recorded, await self._stored(partition, drop_id), told)
         if found is Standing.MISSING:
             _log.error("drop missing", drop=drop_id, partition=partition, advice=f"flashclaim rebuild {drop_id}")
-        if found is Standing.BEHIND:
+        if found in (Standing.BEHIND, Standing.OUTDATED):
             _log.error("drop behind", drop=drop_id, partition=partition, recorded=recorded.serial, told=told)
             await bring_back(self._stores, self._partitions, drop_id, "the store was behind the ledger")
 

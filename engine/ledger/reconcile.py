@@ -144,7 +144,7 @@ class Reconciler:
             serial = await history.last_serial(connection, drop.id, partition)
         known = _known(fields)
         found = standing(Known(drop.revision, drop.epoch, serial), known, int(told or 0))
-        if found is not Standing.WHOLE:
+        if found in (Standing.MISSING, Standing.BEHIND):
             await self._astray(drop, partition, memo, found)
             return False
         memo.suspected.discard(_ASTRAY)

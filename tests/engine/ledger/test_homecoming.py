@@ -35,7 +35,7 @@ from tests.factories.rushed import BOSS, CLAIMS, Rushed
         (Known(3, 1, 12), 0, Standing.WHOLE),  # the outbox tells the ledger the rest
         (Known(4, 2, 10), 0, Standing.WHOLE),  # rebuilt, and the outbox tells
         (Known(3, 1, 9), 0, Standing.BEHIND),
-        (Known(2, 1, 10), 0, Standing.BEHIND),
+        (Known(2, 1, 10), 0, Standing.OUTDATED),
         (Known(3, 2, 10), 0, Standing.BEHIND),  # fenced
         (Known(3, 1, 10), 11, Standing.BEHIND),
     ],
