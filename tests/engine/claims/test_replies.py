@@ -197,13 +197,14 @@ class TestNothingDone:
     async def test_a_cluster_that_is_not_ours(self, tmp_path: Path) -> None:
         """MOVED, ASK, CROSSSLOT, CLUSTERDOWN: we speak to one node, and it says that the keys are not with it."""
         options = ("--cluster-enabled", "yes", "--cluster-require-full-coverage", "no")
-        with own(tmp_path / "a", *options) as first, own(tmp_path / "b", *options) as second:
+        lines = [("--cluster-port", str(free_port())) for _ in range(2)]  # its default may be past the last port
+        with own(tmp_path / "a", *options, *lines[0]) as first, own(tmp_path / "b", *options, *lines[1]) as second:
             here, there = first.client, second.client
             assert "cluster is not whole" in await refusal_of(here)
             slot = await here.execute_command("CLUSTER", "KEYSLOT", keys.home(0))
             for client, low, high in ((here, 0, slot), (there, slot + 1, 16_383)):
                 await client.execute_command("CLUSTER", "ADDSLOTSRANGE", low, high)
-            await here.execute_command("CLUSTER", "MEET", "127.0.0.1", second.port)
+            await here.execute_command("CLUSTER", "MEET", "127.0.0.1", second.port, lines[1][1])
             async with asyncio.timeout(30):
                 await until(here, "cluster_slots_assigned:16384", "CLUSTER", "INFO")
                 store = RedisStore(here, TRUSTED)
