@@ -8,7 +8,7 @@ import asyncio
 import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 import structlog
 from redis.asyncio import Redis
@@ -44,8 +44,17 @@ from engine.ledger import actions
 
 CACHE_S = 1.0  # how long a process may act on what a drop looked like; limits and stock are never read from here
 CACHE_STALE_S = 2.0  # a drop that nobody asked for so long is read before it is used
+LEDGER_LOOK_S = 5.0  # a store's word is taken no longer: one that was replaced by another does not know it
 CACHED_DROPS_MAX = 10_000
 _log = structlog.get_logger(__name__)
+
+
+class _Remembered(NamedTuple):
+    """A drop in memory: when anybody last confirmed it, and when the ledger did."""
+
+    seen_s: float
+    recorded_s: float
+    drop: Drop
 
 
 class Drops:
@@ -56,7 +65,7 @@ class Drops:
         self._scripts = script_store
         self._ledger = ledger
         self._partitions = partitions
-        self._cache: dict[str, tuple[float, Drop]] = {}
+        self._cache: dict[str, _Remembered] = {}
         self._reading: dict[str, asyncio.Task[Drop]] = {}
 
     async def create(self, spec: DropSpec, actor: Actor) -> Drop:
@@ -114,21 +123,22 @@ class Drops:
             return drop
         if len(self._cache) >= CACHED_DROPS_MAX:
             self._cache.clear()
-        self._cache[drop_id] = (time.monotonic(), drop)
+        now_s = time.monotonic()
+        self._cache[drop_id] = _Remembered(now_s, now_s, drop)
         return drop
 
     async def get(self, drop_id: str) -> Drop:
         """The drop as it was within the last second; older while the ledger is away, so that a rush goes on."""
         found = self._cache.get(drop_id)
-        if found is not None and time.monotonic() - found[0] < CACHE_S:
-            return found[1]
+        if found is not None and time.monotonic() - found.seen_s < CACHE_S:
+            return found.drop
         try:
             return await self._read_together(drop_id)
         except NotReady:
             if found is None:
                 raise
-            self._cache[drop_id] = (time.monotonic(), found[1])
-            return found[1]
+            self._cache[drop_id] = found._replace(seen_s=time.monotonic())
+            return found.drop
 
     def known(self, drop_id: str) -> Drop | None:
         """The drop as it was within the last seconds, without waiting; None when it must be asked for (`get`).
@@ -138,14 +148,14 @@ class Drops:
         found = self._cache.get(drop_id)
         if found is None:
             return None
-        age_s = time.monotonic() - found[0]
+        age_s = time.monotonic() - found.seen_s
         if age_s < CACHE_S:
-            return found[1]
+            return found.drop
         if age_s > CACHE_STALE_S:
             return None
         if drop_id not in self._reading:
             asyncio.ensure_future(self.get(drop_id)).add_done_callback(_note_failure)
-        return found[1]
+        return found.drop
 
     def forget(self, drop_id: str) -> None:
         """Read the drop anew at its next use."""
@@ -185,9 +195,10 @@ class Drops:
         The store is asked first because asking it takes a tenth of the event loop's time that the ledger takes.
         """
         found = self._cache.get(drop_id)
-        if found is not None and await self._is_current(found[1]):
-            self._cache[drop_id] = (time.monotonic(), found[1])
-            return found[1]
+        is_fresh = found is not None and time.monotonic() - found.recorded_s < LEDGER_LOOK_S
+        if found is not None and is_fresh and await self._is_current(found.drop):
+            self._cache[drop_id] = found._replace(seen_s=time.monotonic())
+            return found.drop
         return await self.read(drop_id)
 
     async def _is_current(self, drop: Drop) -> bool:

@@ -2,9 +2,13 @@
 
 from typing import Any
 
+import pytest
+from sqlalchemy import update
+
 from engine.drops.model import Actor, Status
 from engine.drops.service import Drops
 from engine.drops.spec import parse
+from engine.ledger.schema import drops as drops_table
 from engine.runtime.connections import Stores
 from tests.factories.drops import drop_json
 
@@ -35,6 +39,21 @@ async def test_a_launched_drop_is_remembered_while_the_store_has_the_same_revisi
     assert await other._renewed("trial") is first
     await one.pause("trial", BOSS)
     assert (await other._renewed("trial")).status is Status.PAUSED
+
+
+async def test_a_store_that_was_replaced_by_another_is_believed_for_a_few_seconds_only(
+    stores: Stores, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The old primary is cut off and lives on: it still says that its epoch is the one, the ledger knows better."""
+    drops = Drops(stores.redis, stores.scripts, stores.ledger, 1)
+    await drops.create(parse(drop_json("trial"), "test"), BOSS)
+    await drops.launch("trial", BOSS)
+    await drops.get("trial")
+    async with stores.ledger.begin() as connection:
+        await connection.execute(update(drops_table).values(epoch=2))
+    assert (await drops._renewed("trial")).epoch == 1
+    monkeypatch.setattr("engine.drops.service.LEDGER_LOOK_S", 0.0)
+    assert (await drops._renewed("trial")).epoch == 2
 
 
 async def test_without_the_stores_word_the_ledger_is_read(stores: Stores) -> None:
