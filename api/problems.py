@@ -69,7 +69,9 @@ def body(code: str, detail: str, facts: Mapping[str, object] | None = None) -> b
     """The problem+json body of a code; times in facts become ISO 8601."""
     status, title = PROBLEMS[code]
     members = {"type": _TYPE + code, "title": title, "status": status, "detail": detail, "code": code}
-    return json.dumps({**(facts or {}), **members}, ensure_ascii=False, default=_plain).encode()
+    text = json.dumps({**(facts or {}), **members}, ensure_ascii=False, default=_plain)
+    # A lone surrogate, which JSON can spell and UTF-8 cannot, goes back as it came: as an escape.
+    return text.encode(errors="backslashreplace")
 
 
 def headers(error: FlashclaimError, scheme: str = "Bearer") -> dict[str, str]:
@@ -131,7 +133,8 @@ async def _http(request: Request, error: Exception) -> Response:
     code = _HTTP_CODES.get(error.status_code, "invalid")
     detail = str(error.detail)
     if code == "not-found":
-        detail = f"there is nothing at {request.url.path}: see /openapi.json for what there is"
+        # Not `request.url`: it is put together with the Host header, and some of those make no URL.
+        detail = f"there is nothing at {request.scope['path'][:200]}: see /openapi.json for what there is"
     if code == "method-not-allowed":
         detail = f"{request.method} does not work here: use {(error.headers or {}).get('Allow', 'another method')}"
     return Response(body(code, detail), PROBLEMS[code][0], dict(error.headers or {}), MEDIA_TYPE)
