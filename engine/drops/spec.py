@@ -170,7 +170,7 @@ def amended(spec: DropSpec, change: Mapping[str, Any], *, draft: bool) -> DropSp
     """
     allowed = [name for name in DropSpec.model_fields if name != "id"] if draft else list(_AMENDABLE)
     faults = [
-        (name, f"cannot be amended{_nearest(name, allowed)}; what can: {', '.join(allowed)}")
+        (name[:80], f"cannot be amended{_nearest(name, allowed)}; what can: {', '.join(allowed)}")
         for name in [name for name in change if name not in allowed][:FAULTS_TOLD_MAX]
     ]
     if faults:
@@ -221,7 +221,7 @@ def _printable(text: str) -> str:
 
 
 def _fault(detail: ErrorDetails) -> tuple[str, str]:
-    place = ".".join(str(part) for part in detail["loc"] if part != "[key]")
+    place = ".".join(str(part)[:80] for part in detail["loc"] if part != "[key]")
     match detail["type"]:
         case "extra_forbidden":
             known = _fields_at(detail["loc"])

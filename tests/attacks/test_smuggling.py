@@ -160,7 +160,7 @@ async def test_the_gates_own_answers_end_their_line(start: Start) -> None:
 
 @pytest.mark.parametrize("start", ["gate"], indirect=True)
 async def test_a_trailer_is_no_header(start: Start) -> None:
-    """No authorization comes behind the body; a length there is refused. uvicorn by itself adds trailers to the head."""
+    """No authorization comes behind the body, though uvicorn by itself would take it; a length there is refused."""
     front = await start()
     await front.launched()
     ticket = await front.ticket()
