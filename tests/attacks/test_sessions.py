@@ -214,7 +214,7 @@ class TestPayloads:
             {"sub": ["m-1"]},
             {"sub": "m-1\n"},
             {"sub": "m-1\0"},
-            {"sub": "m-1"},  # a full-width digit
+            {"sub": "m-\uff11"},  # a full-width digit
             {"subject": "a:{b}"},
             {"role": ["operator"]},
             {"role": "Operator"},
