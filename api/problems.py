@@ -133,8 +133,7 @@ async def _http(request: Request, error: Exception) -> Response:
     code = _HTTP_CODES.get(error.status_code, "invalid")
     detail = str(error.detail)
     if code == "not-found":
-        # Not `request.url`: it is put together with the Host header, and some of those make no URL.
-        detail = f"there is nothing at {request.scope['path'][:200]}: see /openapi.json for what there is"
+        detail = f"there is nothing at {request.url.path}: see /openapi.json for what there is"
     if code == "method-not-allowed":
         detail = f"{request.method} does not work here: use {(error.headers or {}).get('Allow', 'another method')}"
     return Response(body(code, detail), PROBLEMS[code][0], dict(error.headers or {}), MEDIA_TYPE)
