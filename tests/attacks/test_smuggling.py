@@ -27,53 +27,53 @@ async def refused(front: Front, data: bytes, smuggled: bytes = b"") -> None:
     assert await front.taken() == 0, data
 
 
+TWO_LENGTHS = [
+    "Transfer-Encoding: chunked\r\nContent-Length: 4\r\n",
+    "Content-Length: 4\r\nTransfer-Encoding: chunked\r\n",
+    "Transfer-Encoding:\tchunked\r\nContent-Length: 4\r\n",
+    "transfer-ENCODING: CHUNKED\r\nContent-Length: 4\r\n",
+    "Transfer-Encoding: \x0bchunked\r\nContent-Length: 4\r\n",
+    "Transfer-Encoding: chunked\x0b\r\nContent-Length: 4\r\n",
+    "Transfer-Encoding : chunked\r\nContent-Length: 4\r\n",
+    " Transfer-Encoding: chunked\r\nContent-Length: 4\r\n",
+    "X: y\r\n Transfer-Encoding: chunked\r\nContent-Length: 4\r\n",
+    "Transfer-Encoding:\r\n chunked\r\nContent-Length: 4\r\n",
+    "X: y\nTransfer-Encoding: chunked\r\nContent-Length: 4\r\n",
+    "Transfer-Encoding: chunked\nContent-Length: 4\r\n",
+    "Transfer-Encoding: 'chunked'\r\nContent-Length: 4\r\n",
+    "Transfer-Encoding: identity\r\nContent-Length: 4\r\n",
+    "Transfer-Encoding: chunked, chunked\r\nContent-Length: 4\r\n",
+    "Transfer-Encoding: identity, chunked\r\nContent-Length: 4\r\n",
+    "Transfer-Encoding: chunked\r\nTransfer-Encoding: identity\r\n",
+    "Content-Length: 0\r\nContent-Length: 4\r\n",
+    "Content-Length: 4\r\nContent-Length: 0\r\n",
+    "Content-Length: 4, 0\r\n",
+    "Content-Length: 4\nContent-Length: 0\r\n",
+    "Content-Length: \r\n 4\r\n",
+    "Content-Length : 4\r\n",
+    "Content-Length\t: 4\r\n",
+    "Content-Length: 4\x00\r\n",
+    "Content-Length: 0x4\r\n",
+    "Content-Length: +4\r\n",
+    "Content-Length: 4e0\r\n",
+]
+
+
 class TestTwoReadings:
     """Each is a claim that carries another request, for those who believe the other of two headers."""
 
-    @pytest.mark.parametrize(
-        "lines",
-        [
-            "Transfer-Encoding: chunked\r\nContent-Length: 4\r\n",
-            "Content-Length: 4\r\nTransfer-Encoding: chunked\r\n",
-            "Transfer-Encoding:\tchunked\r\nContent-Length: 4\r\n",
-            "transfer-ENCODING: CHUNKED\r\nContent-Length: 4\r\n",
-            "Transfer-Encoding: \x0bchunked\r\nContent-Length: 4\r\n",
-            "Transfer-Encoding: chunked\x0b\r\nContent-Length: 4\r\n",
-            "Transfer-Encoding : chunked\r\nContent-Length: 4\r\n",
-            " Transfer-Encoding: chunked\r\nContent-Length: 4\r\n",
-            "X: y\r\n Transfer-Encoding: chunked\r\nContent-Length: 4\r\n",
-            "Transfer-Encoding:\r\n chunked\r\nContent-Length: 4\r\n",
-            "X: y\nTransfer-Encoding: chunked\r\nContent-Length: 4\r\n",
-            "Transfer-Encoding: chunked\nContent-Length: 4\r\n",
-            "Transfer-Encoding: 'chunked'\r\nContent-Length: 4\r\n",
-            "Transfer-Encoding: identity\r\nContent-Length: 4\r\n",
-            "Transfer-Encoding: chunked, chunked\r\nContent-Length: 4\r\n",
-            "Transfer-Encoding: identity, chunked\r\nContent-Length: 4\r\n",
-            "Transfer-Encoding: chunked\r\nTransfer-Encoding: identity\r\n",
-            "Content-Length: 0\r\nContent-Length: 4\r\n",
-            "Content-Length: 4\r\nContent-Length: 0\r\n",
-            "Content-Length: 4, 0\r\n",
-            "Content-Length: 4\nContent-Length: 0\r\n",
-            "Content-Length: \r\n 4\r\n",
-            "Content-Length : 4\r\n",
-            "Content-Length\t: 4\r\n",
-            "Content-Length: 4\x00\r\n",
-            "Content-Length: 0x4\r\n",
-            "Content-Length: +4\r\n",
-            "Content-Length: 4e0\r\n",
-        ],
-    )
-    async def test_a_claim_with_two_lengths_is_no_claim(self, front: Front, lines: str) -> None:
+    async def test_a_claim_with_two_lengths_is_no_claim(self, front: Front) -> None:
         await front.launched()
-        inner = claim_request(await front.ticket("m-2"))
-        await refused(front, claim_head(await front.ticket(), lines), b"0\r\n\r\n" + inner)
+        inner, ticket = claim_request(await front.ticket("m-2")), await front.ticket()
+        for lines in TWO_LENGTHS:
+            await refused(front, claim_head(ticket, lines), b"0\r\n\r\n" + inner)
 
-    @pytest.mark.parametrize("end", [b"\n\n", b"\n\r\n", b"\r\n\n", b"\r\r", b"\r\n\r"])
-    async def test_lines_end_as_they_must(self, front: Front, end: bytes) -> None:
+    async def test_lines_end_as_they_must(self, front: Front) -> None:
         """A bare LF or CR is no end of a line: nothing behind it is a header, or a request."""
         await front.launched()
-        data = claim_head(await front.ticket(), "X: y\r\n").removesuffix(b"\r\n\r\n") + end
-        await refused(front, data, claim_request(await front.ticket("m-2")))
+        for end in (b"\n\n", b"\n\r\n", b"\r\n\n", b"\r\r", b"\r\n\r"):
+            data = claim_head(await front.ticket(), "X: y\r\n").removesuffix(b"\r\n\r\n") + end
+            await refused(front, data, claim_request(await front.ticket("m-2")))
 
     async def test_a_version_that_is_not_ours_is_one_request_and_the_end_of_the_line(self, front: Front) -> None:
         await front.launched()
@@ -94,6 +94,20 @@ class TestTwoReadings:
         assert await answers_to(front, claim_head(await front.ticket(), lines)) == [201]
 
 
+ODD_CHUNKS = [
+    b'f;a\nX\r\n{"quantity": 1}\r\n0\r\n\r\n',  # a proxy that ends the size at LF sees other chunks
+    b'f\n{"quantity": 1}\r\n0\r\n\r\n',
+    b'f\r\n{"quantity": 1}\n0\r\n\r\n',
+    b'f\r\n{"quantity": 1}0\r\n\r\n',
+    b'f \r\n{"quantity": 1}\r\n0\r\n\r\n',
+    b'0xf\r\n{"quantity": 1}\r\n0\r\n\r\n',
+    b'+f\r\n{"quantity": 1}\r\n0\r\n\r\n',
+    b'\r\nf\r\n{"quantity": 1}\r\n0\r\n\r\n',
+    b'1000000000000000f\r\n{"quantity": 1}\r\n0\r\n\r\n',
+    b'1000000000000000000000f\r\n{"quantity": 1}\r\n0\r\n\r\n',
+]
+
+
 class TestChunks:
     async def test_an_extension_of_a_chunk_is_read_over(self, front: Front) -> None:
         await front.launched(limit=9)
@@ -103,25 +117,11 @@ class TestChunks:
             assert await answers_to(front, data) == [201]
             assert await front.taken() == number + 1
 
-    @pytest.mark.parametrize(
-        "body",
-        [
-            b'f;a\nX\r\n{"quantity": 1}\r\n0\r\n\r\n',  # a proxy that ends the size at LF sees other chunks
-            b'f\n{"quantity": 1}\r\n0\r\n\r\n',
-            b'f\r\n{"quantity": 1}\n0\r\n\r\n',
-            b'f\r\n{"quantity": 1}0\r\n\r\n',
-            b'f \r\n{"quantity": 1}\r\n0\r\n\r\n',
-            b'0xf\r\n{"quantity": 1}\r\n0\r\n\r\n',
-            b'+f\r\n{"quantity": 1}\r\n0\r\n\r\n',
-            b'\r\nf\r\n{"quantity": 1}\r\n0\r\n\r\n',
-            b'1000000000000000f\r\n{"quantity": 1}\r\n0\r\n\r\n',
-            b'1000000000000000000000f\r\n{"quantity": 1}\r\n0\r\n\r\n',
-        ],
-    )
-    async def test_chunks_that_two_may_cut_differently_are_refused(self, front: Front, body: bytes) -> None:
+    async def test_chunks_that_two_may_cut_differently_are_refused(self, front: Front) -> None:
         await front.launched()
-        inner = claim_request(await front.ticket("m-2"))
-        await refused(front, claim_head(await front.ticket(), JSON + "Transfer-Encoding: chunked\r\n") + body, inner)
+        inner, ticket = claim_request(await front.ticket("m-2")), await front.ticket()
+        for body in ODD_CHUNKS:
+            await refused(front, claim_head(ticket, JSON + "Transfer-Encoding: chunked\r\n") + body, inner)
 
 
 async def test_what_a_body_holds_is_no_request(front: Front) -> None:
@@ -166,7 +166,7 @@ async def test_a_trailer_is_no_header(start: Start) -> None:
     ticket = await front.ticket()
     data = request("POST", TARGET, [("Transfer-Encoding", "chunked")]) + b"0\r\n"
     trailer = f"Authorization: Ticket {ticket}\r\nX-Forwarded-For: 9.9.9.9\r\n\r\n".encode()
-    assert await answers_to(front, data + trailer + claim_request(ticket)) == [401, 201]
+    assert await answers_to(front, data + trailer + claim_request(ticket), at_least=2) == [401, 201]
     inner = claim_request(await front.ticket("m-2"))
     statuses = await answers_to(front, data + b"Content-Length: 50\r\n\r\n" + inner)
     assert statuses == [400]
