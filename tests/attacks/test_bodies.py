@@ -212,6 +212,17 @@ class TestCompressed:
         assert await front.taken() == 0
 
 
+async def test_the_gate_refuses_all_of_it_as_the_routes_do(front: Front) -> None:
+    await front.launched(limit=9)
+    ticket = await front.ticket()
+    bodies = NO_TEXTS + [f'{{"quantity": {quantity}}}'.encode() for quantity in NO_QUANTITIES]
+    for body in [*bodies, b"[" * CLAIM_BODY_BYTES_MAX, b'{"item":' * 100, b'{"item": "\\ud800"}']:
+        for data in (claim_request(ticket, body), front.ticket_request(body=body)):
+            answer = await front.ask(data)
+            assert answer.status in (413, 422), (body[:60], answer)
+    assert await front.taken() == 0
+
+
 async def test_who_asks_is_judged_before_what_they_send(api: Api) -> None:
     """So that nobody but an operator makes us read a large body."""
     for method, path, who in ROUTES:
