@@ -88,9 +88,36 @@ async def json_body(request: Request) -> Any:
     if content_type.partition(";")[0].strip().lower() != "application/json":
         raise MediaType(f"send the body as application/json, not {content_type[:60] or 'without a type'}")
     try:
-        return json.loads(await request.body())
+        text = (await request.body()).decode()
+        found = json.loads(text, object_pairs_hook=_each_once, parse_constant=_no_number)
+        json.dumps(found, ensure_ascii=False).encode()  # a lone surrogate can be written in JSON, but kept nowhere
     except (ValueError, RecursionError) as error:
         raise BodyInvalid(f"body: not JSON: {error}", field="body") from None
+    return found
+
+
+def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Of a name that stands twice a proxy may judge the one value, and we would take the other."""
+    found: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in found:
+            raise ValueError(f"the name {name[:80]!r} stands twice")
+        found[name] = value
+    return found
+
+
+def _no_number(text: str) -> None:
+    raise ValueError(f"{text} is not a number")
+
+
+def only(body: Any, *names: str) -> dict[str, Any]:
+    """A body that must be an object of these names; raises `BodyInvalid` for any other, rather than ignore it."""
+    if not isinstance(body, dict):
+        raise BodyInvalid(f"body: expected an object with {', '.join(names)}", field="body")
+    for name in body:
+        if name not in names:
+            raise BodyInvalid(f"body: unknown name {name[:80]!r}: known are {', '.join(names)}", field=name[:80])
+    return body
 
 
 ServicesDep = Annotated[Services, Depends(services)]
@@ -98,4 +125,4 @@ SessionDep = Annotated[Session, Depends(session)]
 OperatorDep = Annotated[Session, Depends(operator)]
 PageLimit = Annotated[int, Query(ge=1, le=PAGE_ROWS_MAX)]
 ActorDep = Annotated[Actor, Depends(actor)]
-JsonBody = Annotated[Any, Depends(json_body)]
+JsonBody = Annotated[Any, Depends(json_body)]  # behind who asks: dependencies are worked out in a route's own order

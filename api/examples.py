@@ -38,6 +38,10 @@ DROP = {
     ],
     "eligibility": {"town": {"in": ["大朗", "东坑"]}},
 }
+# Codes that whole kinds of routes share, for `declared`.
+SIGNED_IN = ("session-invalid", "identity-unavailable", "ledger-unavailable")
+OPERATORS = (*SIGNED_IN, "operators-only")
+BODY = ("invalid", "media-type", "too-large")
 _DETAILS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     "limit-reached": (
         "the limit is 1 for each member on this drop, and you hold 1",
@@ -142,10 +146,17 @@ def declared(*codes: str) -> dict[int | str, dict[str, Any]]:
     return found
 
 
-def taken(example: Any) -> dict[str, Any]:
-    """The `openapi_extra` of a route that reads its JSON body itself."""
-    content = {"application/json": {"schema": {"type": "object"}, "example": example}}
-    return {"requestBody": {"required": True, "content": content}}
+def taken(example: Any, properties: Mapping[str, Any] | None = None, *, required: bool = True) -> dict[str, Any]:
+    """The `openapi_extra` of a route that reads its JSON body itself; with `properties` it takes no other names."""
+    schema: dict[str, Any] = {"type": "object"}
+    if properties is not None:
+        schema |= {"properties": properties, "additionalProperties": False}
+    return {
+        "requestBody": {
+            "required": required,
+            "content": {"application/json": {"schema": schema, "example": example}},
+        }
+    }
 
 
 def shown(example: Any, description: str) -> dict[str, Any]:

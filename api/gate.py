@@ -354,6 +354,8 @@ class ClaimProtocol(HttpToolsProtocol):
         for name, value in headers:
             super().on_header(name, value)
         super().on_headers_complete()
+        # What llhttp tells as headers from now on are trailers, behind a chunked body: no proxy looked at those.
+        self.headers = []
 
     def _weight(self) -> int:
         """Bytes of the head as far as it was read."""

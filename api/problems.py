@@ -69,7 +69,9 @@ def body(code: str, detail: str, facts: Mapping[str, object] | None = None) -> b
     """The problem+json body of a code; times in facts become ISO 8601."""
     status, title = PROBLEMS[code]
     members = {"type": _TYPE + code, "title": title, "status": status, "detail": detail, "code": code}
-    return json.dumps({**(facts or {}), **members}, ensure_ascii=False, default=_plain).encode()
+    text = json.dumps({**(facts or {}), **members}, ensure_ascii=False, default=_plain)
+    # A lone surrogate, which JSON can spell and UTF-8 cannot, goes back as it came: as an escape.
+    return text.encode(errors="backslashreplace")
 
 
 def headers(error: FlashclaimError, scheme: str = "Bearer") -> dict[str, str]:

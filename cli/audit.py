@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from engine.ledger.audit import AuditReport
 
 
+_FORMULA_SIGNS = ("=", "+", "-", "@", "\t", "\r")
+
+
 def register(app: typer.Typer) -> None:
     @app.command()
     def audit(
@@ -71,6 +74,14 @@ async def _audit(drop: str, client_log: Path | None, wait_s: float, data: Path |
         return await auditing.audit(stores, settings.partitions, settings.receipt_keyring, drop, client_log)
 
 
+def harmless(cell: object) -> object:
+    """A cell that no spreadsheet takes for a formula, by a single quote before it.
+
+    Source: https://owasp.org/www-community/attacks/CSV_Injection
+    """
+    return f"'{cell}" if isinstance(cell, str) and cell.startswith(_FORMULA_SIGNS) else cell
+
+
 async def _export(drop: str, layout: str, data: Path | None) -> None:
     from engine.claims import history
     from engine.drops import store
@@ -92,6 +103,6 @@ async def _export(drop: str, layout: str, data: Path | None) -> None:
                 released = row.released_at.isoformat() if row.released_at else ""
                 values = [str(row.claim_id), item, row.quantity, row.member_id, row.claimed_at.isoformat(), released]
                 if layout == "csv":
-                    table.writerow(values)
+                    table.writerow(map(harmless, values))
                 else:
                     print(json.dumps(dict(zip(columns, values, strict=True)), ensure_ascii=False))

@@ -11,6 +11,7 @@ PARTITIONS_MAX = 1024  # two digits in most keys; a multiple of a large Cluster'
 
 # A drop. An item's index is one byte in tickets, scripts and receipts.
 ITEMS_MAX = 64
+FAULTS_TOLD_MAX = 100  # of one definition: each costs a search for the nearest name, and nobody reads more
 WAVES_MAX = 256  # parsed once per batch: 256 numbers take about 30 µs
 STOCK_MAX = 10_000_000  # per item; ten times the members of the largest city union
 LIMIT_PER_MEMBER_MAX = 1_000

@@ -8,17 +8,17 @@ from fastapi.responses import Response
 from api import claim as claim_path
 from api import problems
 from api.deps import OperatorDep, PageLimit, ServicesDep, SessionDep
-from api.examples import CLAIM, TICKET, declared, shown
+from api.examples import BODY, CLAIM, OPERATORS, SIGNED_IN, TICKET, declared, shown, taken
 from engine.claims import history
 from engine.drops.model import NoSuchDrop
 from engine.ids import ClaimId
 
-router = APIRouter(prefix="/v1", tags=["claims"])
-_WISH = {
-    "requestBody": {
-        "content": {"application/json": {"example": {"item": "box-5jin", "quantity": 1}, "schema": {"type": "object"}}}
-    }
-}
+router = APIRouter(prefix="/v1", tags=["claims"], responses=declared("invalid", "too-large"))
+_WISH = taken(
+    {"item": "box-5jin", "quantity": 1},
+    {"item": {"type": ["string", "null"]}, "quantity": {"type": ["integer", "null"]}},
+    required=False,
+)
 _TICKET_HEADER = {
     "name": "Authorization",
     "in": "header",
@@ -33,8 +33,7 @@ _TICKET_HEADER = {
     responses={
         200: shown(TICKET, "A ticket for one claim"),
         **declared(
-            "not-open", "closed", "not-eligible", "session-invalid", "no-such-drop", "claim-invalid", "media-type",
-            "too-large", "not-ready",
+            *SIGNED_IN, *BODY, "not-open", "closed", "not-eligible", "no-such-drop", "claim-invalid", "not-ready",
         ),
     },
     openapi_extra=_WISH,
@@ -54,8 +53,8 @@ async def issue_ticket(drop_id: str, request: Request, use: ServicesDep, session
         200: shown(CLAIM, "This ticket was accepted before: the same claim again"),
         **declared(
             "limit-reached", "sold-out", "not-open", "paused", "closed", "claim-released", "ticket-invalid",
-            "ticket-expired", "no-such-drop", "method-not-allowed", "too-large", "media-type", "claim-invalid",
-            "slow-down", "overloaded", "outcome-unknown", "store-unavailable", "not-ready",
+            "ticket-expired", "no-such-drop", "method-not-allowed", *BODY, "claim-invalid", "slow-down", "overloaded",
+            "outcome-unknown", "store-unavailable", "not-ready",
         ),
     },
     openapi_extra={**_WISH, "parameters": [_TICKET_HEADER]},
@@ -72,7 +71,7 @@ async def claim(drop_id: str, request: Request, use: ServicesDep) -> Response:
     return problems.response(claim_path.rendered(await use.claims.claim(drop, ticket, wish.item, wish.quantity)))
 
 
-@router.get("/claims", responses=declared("session-invalid", "id-invalid", "ledger-unavailable"))
+@router.get("/claims", responses=declared(*SIGNED_IN, "invalid", "id-invalid", "not-ready"))
 async def my_claims(
     use: ServicesDep, session: SessionDep, after: str | None = None, limit: PageLimit = 100
 ) -> dict[str, Any]:
@@ -90,17 +89,21 @@ async def my_claims(
 @router.post(
     "/claims/{claim_id}/release",
     responses=declared(
-        "no-such-claim", "already-released", "operators-only", "session-invalid", "id-invalid", "not-ready"
+        *OPERATORS, "no-such-claim", "already-released", "id-invalid", "not-ready", "outcome-unknown",
+        "store-unavailable",
     ),
-)
-async def release(claim_id: str, request: Request, use: ServicesDep, operator: OperatorDep) -> dict[str, Any]:
+)  # fmt: skip
+async def release(claim_id: str, use: ServicesDep, operator: OperatorDep, reason: str = "") -> dict[str, Any]:
     """Give a claim's units back to its drop, exactly once. Its ticket never claims again."""
-    reason = request.query_params.get("reason", "")[:200]
-    released_at = await use.claims.release(ClaimId.parse(claim_id), operator.member_id, reason)
+    released_at = await use.claims.release(ClaimId.parse(claim_id), operator.member_id, reason[:200])
     return {"claim_id": claim_id, "released_at": released_at}
 
 
-@router.post("/receipts/verify", responses=declared("receipt-invalid", "too-large", "media-type"))
+@router.post(
+    "/receipts/verify",
+    responses=declared(*BODY, "receipt-invalid", "not-ready"),
+    openapi_extra=taken({"receipt": CLAIM["receipt"]}, {"receipt": {"type": "string"}}),
+)
 async def verify_receipt(request: Request, use: ServicesDep) -> dict[str, Any]:
     """What a receipt proves: `{"receipt": "…"}` in, the claim out."""
     text = claim_path.receipt_of(await request.body(), _header(request, "content-type"))

@@ -10,8 +10,8 @@ from fastapi import APIRouter, Depends, Header, Request
 from fastapi.responses import Response
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 
-from api.deps import ActorDep, JsonBody, OperatorDep, PageLimit, Services, ServicesDep
-from api.examples import DROP, declared, shown, taken
+from api.deps import ActorDep, JsonBody, OperatorDep, PageLimit, Services, ServicesDep, only
+from api.examples import BODY, DROP, OPERATORS, declared, shown, taken
 from engine import ids
 from engine.claims import history
 from engine.drops.figures import LiveFigures
@@ -19,15 +19,12 @@ from engine.drops.model import Drop
 from engine.drops.spec import SpecInvalid, parse
 from engine.errors import Invalid, Unavailable
 
-router = APIRouter(prefix="/v1/drops", tags=["drops"])
+router = APIRouter(prefix="/v1/drops", tags=["drops"], responses=declared("invalid", "too-large"))
 LIVE_EVERY_S = 1.0
 Responses = dict[int | str, dict[str, Any]]
 _DROP: Responses = {200: shown({**DROP, "status": "launched", "revision": 2}, "The drop")}
 _READ: Responses = {**_DROP, **declared("no-such-drop", "not-ready")}
-_PROBLEMS = (
-    "no-such-drop", "wrong-status", "stale-revision", "session-invalid", "operators-only", "store-unavailable",
-    "not-ready",
-)  # fmt: skip
+_PROBLEMS = (*OPERATORS, "no-such-drop", "wrong-status", "stale-revision", "store-unavailable", "not-ready", "invalid")
 
 
 def _act(*more: str) -> Responses:
@@ -52,23 +49,18 @@ class RevisionRequired(Invalid):
     responses={
         201: shown({**DROP, "status": "draft", "revision": 1}, "Created as a draft"),
         **declared(
-            "spec-invalid",
-            "duplicate-drop",
-            "session-invalid",
-            "operators-only",
-            "media-type",
-            "too-large",
-            "idempotency-key-reused",
+            *OPERATORS, *BODY, "spec-invalid", "duplicate-drop", "idempotency-key-reused", "store-unavailable",
+            "not-ready",
         ),
     },
     openapi_extra=taken(DROP),
-)
-async def create(body: JsonBody, use: ServicesDep, actor: ActorDep, response: Response) -> dict[str, Any]:
+)  # fmt: skip
+async def create(actor: ActorDep, body: JsonBody, use: ServicesDep, response: Response) -> dict[str, Any]:
     """Create a drop as a draft; the body is the drop as in examples/lychee-2025.yaml, in JSON."""
     return _answer(await use.drops.create(parse(body, "body"), actor), response)
 
 
-@router.get("")
+@router.get("", responses=declared(*OPERATORS, "invalid", "id-invalid"))
 async def listed(
     use: ServicesDep,
     _: OperatorDep,
@@ -90,14 +82,14 @@ async def read(drop_id: str, use: ServicesDep, response: Response) -> dict[str, 
 
 @router.patch(
     "/{drop_id}",
-    responses=_act("revision-required", "spec-invalid"),
+    responses=_act(*BODY, "revision-required", "spec-invalid"),
     openapi_extra=taken({"limit_per_member": 2}),
 )
 async def amend(
     drop_id: str,
+    actor: ActorDep,
     body: JsonBody,
     use: ServicesDep,
-    actor: ActorDep,
     response: Response,
     if_match: Annotated[str | None, Header(description='The ETag that you saw, such as "3"')] = None,
 ) -> dict[str, Any]:
@@ -138,19 +130,21 @@ async def close(drop_id: str, use: ServicesDep, actor: ActorDep, response: Respo
 
 @router.post(
     "/{drop_id}/restock",
-    responses=_act("restock-invalid"),
-    openapi_extra=taken({"item": "box-5jin", "quantity": 100}),
+    responses=_act(*BODY, "restock-invalid"),
+    openapi_extra=taken(
+        {"item": "box-5jin", "quantity": 100}, {"item": {"type": "string"}, "quantity": {"type": "integer"}}
+    ),
 )
 async def restock(
-    drop_id: str, body: JsonBody, use: ServicesDep, actor: ActorDep, response: Response
+    drop_id: str, actor: ActorDep, body: JsonBody, use: ServicesDep, response: Response
 ) -> dict[str, Any]:
     """Add units of an item: `{"item": "box-5jin", "quantity": 100}`."""
-    given = body if isinstance(body, dict) else {}
-    change = await use.drops.restock(drop_id, str(given.get("item", "")), given.get("quantity", 0), actor)
+    given = only(body if isinstance(body, dict) else {}, "item", "quantity")
+    change = await use.drops.restock(drop_id, str(given.get("item", ""))[:80], given.get("quantity", 0), actor)
     return _answer(change, response)
 
 
-@router.get("/{drop_id}/report", responses=declared(*_PROBLEMS))
+@router.get("/{drop_id}/report", responses=declared(*OPERATORS, "no-such-drop", "store-unavailable", "not-ready"))
 async def report(drop_id: str, use: ServicesDep, _: OperatorDep) -> dict[str, Any]:
     """What was given out, counted in the ledger, beside what the store says."""
     drop, live = await use.drops.read(drop_id), await use.drops.live(drop_id)

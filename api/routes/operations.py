@@ -59,7 +59,7 @@ async def ready(use: ServicesDep) -> dict[str, str]:
     return {"status": "ready"}
 
 
-@router.get("/metrics", response_class=Response)
+@router.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}})
 async def metrics(use: ServicesDep) -> Response:
     """Prometheus metrics of all processes on this port, and of the outboxes at this moment."""
     try:

@@ -62,7 +62,8 @@ async def of_member(
     order = (claims.c.claimed_at, *_KEY)
     query = select(*_COLUMNS).where(claims.c.member_id == member_id).order_by(*(by.desc() for by in order)).limit(limit)
     if after is not None:
-        last = select(claims.c.claimed_at, *_KEY).where(tuple_(*_KEY) == tuple(after))
+        # Only among the member's own: where another's claim stands must tell no more than one that does not exist.
+        last = select(claims.c.claimed_at, *_KEY).where(claims.c.member_id == member_id, tuple_(*_KEY) == tuple(after))
         query = query.where(tuple_(*order) < last.scalar_subquery())
     return [_claim(row) for row in await connection.execute(query)]
 

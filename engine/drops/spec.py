@@ -1,7 +1,7 @@
 """A drop as YAML and as JSON: the same names in files, API and pages.
 
 Unknown names are refused with the nearest known one; every fault is one sentence that names the file and the field,
-all of them at once, and nothing is changed by a file with a fault.
+all of them at once (up to a hundred), and nothing is changed by a file with a fault.
 """
 
 import re
@@ -15,7 +15,14 @@ from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
 from pydantic_core import ErrorDetails, InitErrorDetails, PydanticCustomError
 
 from engine import ids
-from engine.bounds import ITEMS_MAX, LIMIT_PER_MEMBER_MAX, REQUEST_BODY_BYTES_MAX, STOCK_MAX, WAVES_MAX
+from engine.bounds import (
+    FAULTS_TOLD_MAX,
+    ITEMS_MAX,
+    LIMIT_PER_MEMBER_MAX,
+    REQUEST_BODY_BYTES_MAX,
+    STOCK_MAX,
+    WAVES_MAX,
+)
 from engine.errors import Invalid, Misconfigured
 
 Identifier = Annotated[str, AfterValidator(lambda text: ids.name(text, "id"))]
@@ -115,7 +122,7 @@ class DropSpec(_Part):
             for item_id, quantity in wave.stock.items():
                 if item_id in sums:
                     sums[item_id] += quantity
-                else:
+                elif len(faults) < FAULTS_TOLD_MAX:
                     known = _nearest(item_id, sums)
                     faults.append((("waves", index, "stock", item_id), f"no such item{known}"))
         if self.waves and not faults:
@@ -150,7 +157,7 @@ def parse(data: object, source: str) -> DropSpec:
     try:
         return DropSpec.model_validate(data)
     except ValidationError as error:
-        raise _invalid(source, [_fault(detail) for detail in error.errors()]) from None
+        raise _invalid(source, [_fault(detail) for detail in error.errors()[:FAULTS_TOLD_MAX]]) from None
     except ids.IdInvalid as error:
         raise _invalid(source, [("id", error.detail)]) from None
 
@@ -163,9 +170,8 @@ def amended(spec: DropSpec, change: Mapping[str, Any], *, draft: bool) -> DropSp
     """
     allowed = [name for name in DropSpec.model_fields if name != "id"] if draft else list(_AMENDABLE)
     faults = [
-        (name, f"cannot be amended{_nearest(name, allowed)}; what can: {', '.join(allowed)}")
-        for name in change
-        if name not in allowed
+        (name[:80], f"cannot be amended{_nearest(name, allowed)}; what can: {', '.join(allowed)}")
+        for name in [name for name in change if name not in allowed][:FAULTS_TOLD_MAX]
     ]
     if faults:
         raise _invalid("amendment", faults)
@@ -215,7 +221,7 @@ def _printable(text: str) -> str:
 
 
 def _fault(detail: ErrorDetails) -> tuple[str, str]:
-    place = ".".join(str(part) for part in detail["loc"] if part != "[key]")
+    place = ".".join(str(part)[:80] for part in detail["loc"] if part != "[key]")
     match detail["type"]:
         case "extra_forbidden":
             known = _fields_at(detail["loc"])

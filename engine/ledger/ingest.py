@@ -192,6 +192,11 @@ async def _release(
     return None if found.released_at == released_at else "given back twice"
 
 
+def _kept(text: str) -> str:
+    """A text as PostgreSQL takes it: a release must be recorded whatever its reason is written in."""
+    return text.replace("\0", "").encode(errors="replace").decode()
+
+
 def _action(partition: int, entry: ReleaseEntry) -> Action:
     at = from_ms(entry.at_ms)
     return Action(
@@ -200,7 +205,7 @@ def _action(partition: int, entry: ReleaseEntry) -> Action:
         actor=entry.actor,
         at=at,
         applied_at=at,
-        change={"reason": entry.reason, "item": entry.item, "quantity": entry.quantity},
+        change={"reason": _kept(entry.reason), "item": entry.item, "quantity": entry.quantity},
         before={"released_at": None},
         after={"released_at": at.isoformat()},
         drop_id=entry.drop_id,

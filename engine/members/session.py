@@ -3,6 +3,7 @@
 Source: RFC 7519 (JWT), RFC 7517 (JWK sets); the work is done by joserfc.
 """
 
+import asyncio
 import time
 from collections.abc import Mapping
 from typing import Any, ClassVar, cast
@@ -44,6 +45,7 @@ class SessionTokens:
         self._secret = OctKey.import_key(secret.get_secret_value()) if secret else None
         self._public: KeySet | None = None
         self._fetched_s = float("-inf")
+        self._fetching: asyncio.Task[KeySet] | None = None
         claims: dict[str, Any] = {"sub": {"essential": True}, "exp": {"essential": True}}
         if settings.session_issuer:
             claims["iss"] = {"essential": True, "value": settings.session_issuer}
@@ -106,22 +108,34 @@ class SessionTokens:
             payload = jwt.decode(token, keys, algorithms=algorithms).claims
             self._registry.validate(payload)
             return _session(payload)
-        except (JoseError, ids.IdInvalid, ValueError, TypeError, KeyError) as error:
+        except (JoseError, ids.IdInvalid, ValueError, TypeError, KeyError, RecursionError) as error:
             raise SessionInvalid(f"this session token is not valid ({type(error).__name__}): sign in again") from None
 
     async def _keys(self, age_s_max: float) -> KeySet:
         if self._public is not None and time.monotonic() - self._fetched_s < age_s_max:
             return self._public
+        # One question for all who wait: or a thousand forged tokens would ask the provider a thousand times.
+        if self._fetching is None:
+            self._fetching = asyncio.create_task(self._fetch())
+            self._fetching.add_done_callback(self._fetched)
+        return await asyncio.shield(self._fetching)
+
+    async def _fetch(self) -> KeySet:
         try:
             async with httpx.AsyncClient(timeout=JWKS_TIMEOUT_S) as client:
                 answer = await client.get(str(self._settings.session_jwks_url))
                 answer.raise_for_status()
                 self._public = KeySet.import_key_set(answer.json())
-        except (httpx.HTTPError, JoseError, ValueError, KeyError) as error:
+        except (httpx.HTTPError, JoseError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             if self._public is None:
                 raise IdentityUnavailable("the identity provider's keys cannot be fetched: try again") from error
         self._fetched_s = time.monotonic()
         return self._public
+
+    def _fetched(self, fetching: asyncio.Task[KeySet]) -> None:
+        self._fetching = None
+        if not fetching.cancelled():
+            fetching.exception()  # whoever waited has it
 
 
 def _session(payload: Mapping[str, Any]) -> Session:

@@ -15,6 +15,9 @@ import structlog
 # Tickets, receipts and session tokens are the only texts of this length without a space that we handle.
 _SECRET = re.compile(r"[A-Za-z0-9_-]{60,}(\.[A-Za-z0-9_-]+)*")
 
+# C1 controls and Unicode's line ends: JSON leaves them as they are, terminals and log readers may act on them.
+_UNSEEN = re.compile(r"[\x7f-\x9f\u2028\u2029]")
+
 
 def configure_logs(log_format: Literal["json", "console"]) -> None:
     """Log as JSON lines for machines, or in colours for people."""
@@ -38,8 +41,8 @@ def configure_logs(log_format: Literal["json", "console"]) -> None:
 
 
 def hide_secrets(_: object, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    """Replace what looks like a ticket, a receipt or a token in any text of a log entry."""
+    """Replace what looks like a ticket, a receipt or a token in any text of a log entry, and what hides in a line."""
     for name, value in event.items():
         if isinstance(value, str):
-            event[name] = _SECRET.sub("…", value)
+            event[name] = _UNSEEN.sub("\ufffd", _SECRET.sub("…", value))
     return event
