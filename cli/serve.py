@@ -129,6 +129,7 @@ def app_from_environment() -> "FastAPI":
     from engine.runtime.telemetry import configure_logs
 
     data = os.environ.get("FLASHCLAIM_DATA")
-    settings = load_settings(Path(data) if data else None)
+    data_dir = Path(data) if data else None
+    settings = load_settings(data_dir)
     configure_logs(settings.log_format)
-    return create_app(settings)
+    return create_app(settings, data_dir)

@@ -1,12 +1,23 @@
 """The ledger's side of drops: read one, list them, record what an operator did."""
 
-from sqlalchemy import Row, select
+from datetime import datetime
+
+from sqlalchemy import Row, select, text
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from engine.drops.model import Control, Drop, Status, Verb, after
 from engine.drops.spec import DropSpec
 from engine.ledger.schema import drops, operator_actions
+
+_LAST_TICKET_EXPIRES = """
+    select max(least(closes_at, greatest(opens_at, :sealed_until) + make_interval(secs => :ttl_s)))
+    from (
+        select (a.after->'spec'->>'opens_at')::timestamptz as opens_at,
+            (a.after->'spec'->>'closes_at')::timestamptz as closes_at
+        from operator_actions a join drops d on d.id = a.drop_id where d.status <> 'closed'
+    ) as windows
+"""
 
 
 async def read(connection: AsyncConnection, drop_id: str, *, for_update: bool = False) -> Drop | None:
@@ -71,6 +82,17 @@ async def record(connection: AsyncConnection, drop_id: str, control: Control) ->
         .on_conflict_do_nothing()
     )
     return changed
+
+
+async def last_ticket_expires(connection: AsyncConnection, sealed_until: datetime, ttl_s: int) -> datetime | None:
+    """When the last ticket expires that may have been sealed until a moment; None without a drop that takes claims.
+
+    A ticket keeps the window that its drop had when it was sealed, so every window that the drop ever had counts.
+    """
+    found: datetime | None = await connection.scalar(
+        text(_LAST_TICKET_EXPIRES), {"sealed_until": sealed_until, "ttl_s": ttl_s}
+    )
+    return found
 
 
 def _json(drop: Drop) -> dict[str, object]:

@@ -1,6 +1,5 @@
 """Says what runs, in which version, which settings are unsafe, and what to do about each."""
 
-import os
 import resource
 import shutil
 from collections.abc import Mapping
@@ -18,7 +17,9 @@ from engine.claims import keys
 from engine.claims.outbox import GROUP
 from engine.ledger import migrations
 from engine.runtime.connections import Stores
-from engine.runtime.settings import KEYS_FILE, Settings
+from engine.runtime.keyfile import KEYS_FILE
+from engine.runtime.settings import Settings
+from engine.runtime.telemetry import without_secrets
 
 Level = Literal["ok", "warning", "error"]
 
@@ -52,7 +53,13 @@ async def _store(redis: "Redis", settings: Settings) -> list[Finding]:
         info: dict[str, Any] = await redis.info()
         config: Mapping[Any, Any] = await redis.config_get("*")
     except (RedisError, OSError) as error:
-        return [Finding("error", f"the store does not answer: {error}", "start it, or correct FLASHCLAIM_REDIS_URL")]
+        return [
+            Finding(
+                "error",
+                f"the store does not answer: {without_secrets(str(error))}",
+                "start it, or correct FLASHCLAIM_REDIS_URL",
+            )
+        ]
     name = "Valkey" if "valkey_version" in info else "Redis"
     version = str(info.get("valkey_version", info["redis_version"]))
     found = [Finding("ok", f"{name} {version}, {info['used_memory_human']} in use")]
@@ -106,7 +113,7 @@ async def _ledger(ledger: AsyncEngine) -> list[Finding]:
         buried = await _buried(ledger) if current else 0
     except (SQLAlchemyError, OSError) as error:
         advice = "start it, or correct FLASHCLAIM_POSTGRES_URL"
-        return [Finding("error", f"the ledger does not answer: {str(error)[:120]}", advice)]
+        return [Finding("error", f"the ledger does not answer: {without_secrets(str(error))[:120]}", advice)]
     found = [Finding("ok", f"PostgreSQL {version}")]
     if version < LEDGER_VERSION_MIN:
         found = [Finding("error", f"PostgreSQL {version} is too old", f"use {LEDGER_VERSION_MIN} or newer")]
@@ -142,13 +149,10 @@ def _machine(place: Path) -> list[Finding]:
 
 
 def _secrets(data_dir: Path | None) -> list[Finding]:
+    """A keys file that others can read stops every command before it comes here."""
     if data_dir is None or not (data_dir / KEYS_FILE).exists():
         return []
-    mode = (data_dir / KEYS_FILE).stat().st_mode & 0o777
-    if mode & 0o077:
-        advice = f"chmod 600 {data_dir / KEYS_FILE}"
-        return [Finding("error", f"{KEYS_FILE} can be read by others ({mode:o})", advice)]
-    return [Finding("ok", f"{KEYS_FILE} is readable by {os.environ.get('USER', 'its owner')} alone")]
+    return [Finding("ok", f"{KEYS_FILE} is readable by its owner alone")]
 
 
 def _text(value: Any) -> str:

@@ -7,25 +7,31 @@ with one sentence. Secrets never show in logs or in `repr`.
 
 import json
 import os
-import secrets
 import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, SecretStr, ValidationError, model_validator
+from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
 from engine.bounds import OUTBOX_BYTES_MAX, PARTITIONS_MAX
 from engine.claims.keyring import Keyring
 from engine.errors import Misconfigured
+from engine.runtime import keyfile
 
 DEV_FILE = "dev.json"
-KEYS_FILE = "keys.json"
+KEY_SETTINGS = ("ticket_keys", "ticket_key_id", "receipt_keys", "receipt_key_id")
 _ENV_PREFIX = "FLASHCLAIM_"
 
 
 def _decoded(value: object) -> object:
-    return json.loads(value) if isinstance(value, str) else value
+    if not isinstance(value, str):
+        return value
+    try:
+        return json.loads(value)
+    except ValueError:
+        raise ValueError("write it as JSON") from None  # the parser's own error carries the secrets
 
 
 Keys = Annotated[dict[int, SecretStr], BeforeValidator(_decoded)]
@@ -34,10 +40,10 @@ Keys = Annotated[dict[int, SecretStr], BeforeValidator(_decoded)]
 class Settings(BaseSettings):
     """The settings of one process; see docs/reference/settings.md for what each one is for."""
 
-    model_config = SettingsConfigDict(env_prefix=_ENV_PREFIX, frozen=True, extra="forbid")
+    model_config = SettingsConfigDict(env_prefix=_ENV_PREFIX, frozen=True, extra="forbid", hide_input_in_errors=True)
 
-    redis_url: str
-    postgres_url: str
+    redis_url: str = Field(repr=False)  # the two may hold a password
+    postgres_url: str = Field(repr=False)
     partitions: int = Field(1, ge=1, le=PARTITIONS_MAX)
     durability: Literal["disk", "replica", "memory"] = "disk"
 
@@ -105,10 +111,30 @@ def load_settings(data_dir: Path | None = None, **more: str) -> Settings:
     except SettingsError as error:
         raise Misconfigured(f"{error}: write it as JSON") from None
     except ValidationError as error:
-        faults = [f"{'.'.join(map(str, fault['loc'])) or 'settings'}: {fault['msg']}" for fault in error.errors()]
+        faults = [_told(fault) for fault in error.errors(include_input=False)]
         raise Misconfigured("; ".join(faults) + _advice(data_dir)) from None
     _ = settings.ticket_keyring, settings.receipt_keyring
     return settings
+
+
+def keys_given() -> dict[str, Any]:
+    """The keys that the environment or the settings file names; they go before those of a data directory."""
+    named = _from_file()
+    given = {name: named[name] for name in KEY_SETTINGS if name in named}
+    for name in KEY_SETTINGS:
+        value = os.environ.get(_ENV_PREFIX + name.upper())
+        if value is not None:
+            try:
+                given[name] = _decoded(value)
+            except ValueError as error:
+                raise Misconfigured(f"{name}: {error}") from None
+    return given
+
+
+def _told(fault: ErrorDetails) -> str:
+    """A fault's place and sentence. Below the setting's name the place may be a key that was written as a key id."""
+    place = fault["loc"][0] if fault["loc"] else "settings"
+    return f"{place}: {fault['msg']}"
 
 
 def _advice(data_dir: Path | None) -> str:
@@ -138,22 +164,4 @@ def _from_data_dir(data_dir: Path | None) -> dict[str, Any]:
         pass
     except (ValueError, KeyError) as error:
         raise Misconfigured(f"{data_dir / DEV_FILE} is damaged ({error}): start `flashclaim dev` again") from None
-    keys = data_dir / KEYS_FILE
-    if keys.exists():
-        given |= json.loads(keys.read_text())
-    return given
-
-
-def ensure_keys(data_dir: Path) -> None:
-    """Make the secrets of a local instance once; they lie in `keys.json`, readable by the owner alone."""
-    path = data_dir / KEYS_FILE
-    if path.exists():
-        return
-    made = {
-        "ticket_keys": {"1": secrets.token_hex(32)},
-        "receipt_keys": {"1": secrets.token_hex(32)},
-        "session_secret": secrets.token_hex(32),
-    }
-    data_dir.mkdir(parents=True, exist_ok=True)
-    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
-        json.dump(made, file)
+    return given | keyfile.settings_in(data_dir)

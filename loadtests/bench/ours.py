@@ -25,8 +25,9 @@ from engine.ledger.persist import Persister
 from engine.members.model import TOWNS, Session
 from engine.members.session import SessionTokens
 from engine.runtime.connections import open_stores
+from engine.runtime.keyfile import ensure_keys
 from engine.runtime.servers import EmbeddedPostgres, EmbeddedValkey, free_port, stop_process
-from engine.runtime.settings import Settings, ensure_keys, load_settings
+from engine.runtime.settings import Settings, load_settings
 from loadtests.bench.contestants import STOCK, Bare, BenchFailed, Contestant, NginxLua, RowLock, Usual, members
 from loadtests.bench.plan import Plan
 
