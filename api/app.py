@@ -4,7 +4,6 @@ import asyncio
 import gc
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -51,10 +50,7 @@ def create_app(settings: Settings, data_dir: Path | None = None) -> FastAPI:
             app.state.services = services
             app.state.live = drops.LiveFeed()
             stop = asyncio.Event()
-            watching = [asyncio.create_task(backlog.watch(stop))]
-            if data_dir is not None:
-                take_up = partial(_take_up_keys, services.claims, data_dir)
-                watching.append(asyncio.create_task(keyfile.watch(data_dir, stop, take_up)))
+            watching = [asyncio.create_task(backlog.watch(stop)), _watch_keys(services.claims, data_dir, stop)]
             _calm_collector()
             yield {"gate": Gate(services, CORSMiddleware(app, **cors) if cors else None)}
             await services.claims.drain()
@@ -80,8 +76,11 @@ def create_app(settings: Settings, data_dir: Path | None = None) -> FastAPI:
     return app
 
 
-def _take_up_keys(service: Claims, data_dir: Path) -> None:
-    service.use_keys(load_settings(data_dir))
+def _watch_keys(service: Claims, data_dir: Path | None, stop: asyncio.Event) -> "asyncio.Future[Any]":
+    """Take up keys that were rotated; those of the environment stay until the process ends."""
+    if data_dir is None:
+        return asyncio.ensure_future(stop.wait())
+    return asyncio.create_task(keyfile.watch(data_dir, stop, lambda: service.use_keys(load_settings(data_dir))))
 
 
 def _calm_collector() -> None:

@@ -15,7 +15,8 @@ _LAST_TICKET_EXPIRES = """
     from (
         select (a.after->'spec'->>'opens_at')::timestamptz as opens_at,
             (a.after->'spec'->>'closes_at')::timestamptz as closes_at
-        from operator_actions a join drops d on d.id = a.drop_id where d.status <> 'closed'
+        from operator_actions a join drops d on d.id = a.drop_id
+        where d.status <> 'closed' and a.after->'spec' is not null
     ) as windows
 """
 

@@ -20,6 +20,7 @@ from engine.claims.outbox import ClaimsEntry, ControlEntry, EntryUnreadable, Rel
 from engine.drops import store as drops_store
 from engine.drops.model import from_ms
 from engine.errors import FlashclaimError
+from engine.ledger import migrations
 from engine.ledger.rows import COLUMNS, HEADER, TRAILER, rows
 from engine.ledger.schema import claims, dead_letters
 
@@ -62,7 +63,7 @@ async def ingest(connection: AsyncConnection, partition: int, stream: str, entri
             batches.append((entry, decoded))
         else:
             others.append((entry, decoded))
-    await connection.execute(text(f"set local lock_timeout = '{LOCK_TIMEOUT}'"))  # also opens the transaction
+    await migrations.hold(connection, LOCK_TIMEOUT)
     for entry, fault in await _insert_claims(connection, partition, batches):
         faults[entry[0]] = (entry, fault)
     for entry, other in others:

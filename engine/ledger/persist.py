@@ -19,6 +19,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from engine.bounds import INGEST_ENTRIES_MAX, TAKE_OVER_IDLE_MS
 from engine.claims import keys
 from engine.claims.outbox import GROUP, entry_order
+from engine.errors import Unavailable
 from engine.ledger.ingest import StreamEntry, ingest, prepare
 from engine.runtime.connections import Stores
 
@@ -65,7 +66,7 @@ class Persister:
                     while not stop.is_set():
                         await self._step(connection, outbox)
                         back_off_s = 0.1
-            except (RedisError, SQLAlchemyError, PostgresError, InterfaceError, OSError) as error:
+            except (RedisError, SQLAlchemyError, PostgresError, InterfaceError, OSError, Unavailable) as error:
                 _log.warning("store away", partition=partition, error=str(error)[:200], wait_s=back_off_s)
                 await _wait(stop, back_off_s)
                 back_off_s = min(BACK_OFF_S_MAX, back_off_s * 2)

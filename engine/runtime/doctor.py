@@ -122,8 +122,11 @@ async def _ledger(ledger: AsyncEngine) -> list[Finding]:
         found.append(Finding("error", "PostgreSQL may lose what it has committed", advice))
     if current == migrations.newest():
         found.append(Finding("ok", f"the ledger is at migration {current}"))
-    else:
+    elif migrations.is_known(current):
         found.append(Finding("error", f"the ledger is at migration {current}", "run `flashclaim migrate`"))
+    else:
+        advice = "use the version that made it: workers of this one wait"
+        found.append(Finding("error", f"the ledger is at migration {current}, which is newer", advice))
     if buried:
         found.append(Finding("error", f"{buried} dead letters", "read the table dead_letters: each has its reason"))
     return found
