@@ -18,7 +18,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Give benefits to members: exact, durable, fast. Begin with `flashclaim dev`; then `flashclaim rush --help`.",
 )
-for _command in ("dev", "serve", "token", "drop", "claim", "rush", "bench", "audit", "doctor", "keys"):
+for _command in ("dev", "serve", "token", "drop", "claim", "rush", "bench", "audit", "doctor", "keys", "backup"):
     import_module(f"cli.{_command}").register(app)
 
 

@@ -8,6 +8,7 @@ with one sentence. Secrets never show in logs or in `repr`.
 import json
 import os
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -78,18 +79,21 @@ class Settings(BaseSettings):
 
     @property
     def ticket_keyring(self) -> Keyring:
-        return _keyring("ticket", self.ticket_key_id, self.ticket_keys)
+        keys = {key_id: key.get_secret_value() for key_id, key in self.ticket_keys.items()}
+        return keyring_of("ticket", self.ticket_key_id, keys)
 
     @property
     def receipt_keyring(self) -> Keyring:
-        return _keyring("receipt", self.receipt_key_id, self.receipt_keys)
+        keys = {key_id: key.get_secret_value() for key_id, key in self.receipt_keys.items()}
+        return keyring_of("receipt", self.receipt_key_id, keys)
 
 
-def _keyring(name: str, current: int, keys: dict[int, SecretStr]) -> Keyring:
+def keyring_of(kind: str, current: int, keys: Mapping[int, str]) -> Keyring:
+    """The keyring of hexadecimal keys; raises `Misconfigured`."""
     try:
-        return Keyring(current, {key_id: bytes.fromhex(key.get_secret_value()) for key_id, key in keys.items()})
+        return Keyring(current, {key_id: bytes.fromhex(key) for key_id, key in keys.items()})
     except ValueError:
-        raise Misconfigured(f"{name}_keys: a key is not hexadecimal") from None
+        raise Misconfigured(f"{kind}_keys: a key is not hexadecimal") from None
 
 
 def load_settings(data_dir: Path | None = None, **more: str) -> Settings:

@@ -23,6 +23,7 @@ from engine.errors import Invalid, Refused, Unavailable
 
 EMPTY = "base"  # the revision before the first: no tables
 _ADVISORY_LOCK = 0x666C617368  # "flash": one migration at a time in a database, and none while a worker writes
+KEEP_OUT = f"select pg_advisory_xact_lock({_ADVISORY_LOCK})"  # workers and other migrations, until the transaction ends
 _LOCK_TIMEOUT = "2s"  # so long, at the most, a waiting migration holds up others
 _STATEMENT_TIMEOUT = "300s"
 _ATTEMPTS = 5
@@ -100,8 +101,8 @@ async def _migrate(ledger: AsyncEngine, wanted: str, may_lose_data: bool) -> str
     async with ledger.begin() as connection:
         await connection.execute(text(f"set local lock_timeout = '{_LOCK_TIMEOUT}'"))
         await connection.execute(text(f"set local statement_timeout = '{_STATEMENT_TIMEOUT}'"))
-        await connection.execute(text("select pg_advisory_xact_lock(:key)"), {"key": _ADVISORY_LOCK})
-        found = await _found(connection)
+        await connection.execute(text(KEEP_OUT))
+        found = await at(connection)
         if not is_known(found):
             raise LedgerForeign(f"the ledger is at migration {found}, which a newer version made: use that version")
         if _order(wanted) >= _order(found):
@@ -120,7 +121,7 @@ def _order(revision: str | None) -> int:
 async def current(ledger: AsyncEngine) -> str | None:
     """The revision that the database is at; None for an empty one."""
     async with ledger.connect() as connection:
-        return await _found(connection)
+        return await at(connection)
 
 
 async def hold(connection: AsyncConnection, lock_timeout: str) -> None:
@@ -139,7 +140,8 @@ async def hold(connection: AsyncConnection, lock_timeout: str) -> None:
         raise LedgerForeign(f"the ledger is at migration {found or EMPTY}, this version writes {newest()}: {advice}")
 
 
-async def _found(connection: AsyncConnection) -> str | None:
+async def at(connection: AsyncConnection) -> str | None:
+    """The revision of the database on a connection; None for an empty one."""
     if await connection.scalar(text("select to_regclass('alembic_version')")) is None:
         return None
     found: str | None = await connection.scalar(text("select version_num from alembic_version"))
