@@ -38,6 +38,23 @@ def configure_logs(log_format: Literal["json", "console"]) -> None:
         logger_factory=structlog.WriteLoggerFactory(sys.stderr),
         cache_logger_on_first_use=True,
     )
+    # Servers and libraries log by the standard library: uvicorn with handlers of its own, the others by the root's.
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    for name in (None, "uvicorn", "uvicorn.access"):
+        for handler in logging.getLogger(name).handlers:
+            if not isinstance(handler.formatter, HidingFormatter):
+                handler.setFormatter(HidingFormatter(handler.formatter))
+
+
+class HidingFormatter(logging.Formatter):
+    """Formats as another one does, without secrets."""
+
+    def __init__(self, inner: logging.Formatter | None) -> None:
+        super().__init__()
+        self._inner = inner or logging.Formatter()
+
+    def format(self, record: logging.LogRecord) -> str:
+        return without_secrets(self._inner.format(record))
 
 
 def _hiding(render: Processor) -> Processor:

@@ -1,6 +1,9 @@
 """The promise: no secret, ticket, receipt, token or password reaches a log, wherever in an entry it stands."""
 
 import json
+import logging
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 
@@ -30,8 +33,11 @@ SECRETS = {
 
 @pytest.fixture(autouse=True)
 def logs_as_before() -> Iterator[None]:
+    before = [(handler, handler.formatter) for handler in logging.getLogger().handlers]
     yield
     structlog.reset_defaults()
+    for handler, formatter in before:
+        handler.setFormatter(formatter)
 
 
 def left_of(name: str) -> str:
@@ -53,6 +59,28 @@ def test_a_secret_is_hidden_wherever_it_stands(capsys: pytest.CaptureFixture[str
     assert "request failed" in log
     assert left_of(name) not in log
     assert "…" in log
+
+
+@pytest.mark.parametrize("logger", ["asyncio", "uvicorn.error", "sqlalchemy.engine"])
+def test_what_libraries_log_is_without_secrets_too(logger: str) -> None:
+    """In a process of its own: pytest has handlers that would take the place of ours."""
+    program = f"""
+import logging, logging.config, uvicorn.config
+from engine.runtime.telemetry import configure_logs
+logging.config.dictConfig(uvicorn.config.LOGGING_CONFIG)
+for _ in range(2):
+    configure_logs("json")
+try:
+    raise ValueError("{SECRETS["ticket"]}")
+except ValueError:
+    logging.getLogger("{logger}").exception("broke over %s", "{SECRETS["redis password"]}")
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=30)
+    said = done.stdout + done.stderr
+    assert said.count("broke over") == 1
+    assert "Traceback" in said
+    assert SECRETS["ticket"] not in said
+    assert "hunter22" not in said
 
 
 def test_a_session_token_of_ours_is_hidden(settings: Settings) -> None:
