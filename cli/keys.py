@@ -3,7 +3,7 @@
 import asyncio
 import json
 import sys
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -111,14 +111,14 @@ async def _check_expired(ring: "Ring", key_id: int, data_dir: Path | None) -> No
 
     from engine.drops import store
     from engine.runtime.connections import open_stores
-    from engine.runtime.keyfile import KeyInUse
+    from engine.runtime.keyfile import SETTLE_S, KeyInUse
     from engine.runtime.settings import load_settings
 
     now = datetime.now(UTC)
     settings = load_settings(data_dir)
     try:
         async with open_stores(settings) as stores, stores.ledger.connect() as connection:
-            sealed_until = ring.replaced_at.get(key_id, now)
+            sealed_until = ring.replaced_at.get(key_id, now) + timedelta(seconds=SETTLE_S)
             expires = await store.last_ticket_expires(connection, sealed_until, settings.ticket_ttl_s)
     except (SQLAlchemyError, OSError):
         raise KeyInUse("the ledger does not answer, so no ticket can be ruled out: later, or --force") from None
