@@ -109,32 +109,29 @@ async def _become_newer(ledger: AsyncEngine) -> None:
 @asynccontextmanager
 async def traffic(redis: "Redis", ledger: AsyncEngine) -> AsyncIterator["Traffic"]:
     """Claims that are decided all the time, and one real worker that writes them down."""
-    scripts = RedisStore(redis)
-    running = Traffic(Stores(redis, ledger, scripts))
+    running = Traffic(redis, ledger)
     stop = asyncio.Event()
-    working = [
-        asyncio.create_task(Persister(running.stores, 1, "worker").run(stop)),
-        asyncio.create_task(running.decide(stop)),
-    ]
+    worker = Persister(Stores(redis, ledger, RedisStore(redis)), 1, "worker")
+    working = [asyncio.create_task(worker.run(stop)), asyncio.create_task(running.decide(stop))]
     yield running
     stop.set()
     await asyncio.wait_for(asyncio.gather(*working), 20)
-    scripts.close()
 
 
 class Traffic:
-    def __init__(self, stores: Stores) -> None:
-        self.stores = stores
+    def __init__(self, redis: "Redis", ledger: AsyncEngine) -> None:
+        self._redis = redis
+        self._ledger = ledger
         self.decided = 0
 
     async def decide(self, stop: asyncio.Event) -> None:
         while not stop.is_set():
-            await add(self.stores.redis, entry(self.decided + 1, BATCH))
+            await add(self._redis, entry(self.decided + 1, BATCH))
             self.decided += BATCH
             await asyncio.sleep(0.005)
 
     async def in_ledger(self) -> int:
-        async with self.stores.ledger.connect() as connection:
+        async with self._ledger.connect() as connection:
             return await connection.scalar(select(func.count()).select_from(claims)) or 0
 
     async def goes_on(self, for_more: int = 5 * BATCH, within_s: float = 15) -> None:
@@ -148,7 +145,7 @@ class Traffic:
 
     async def nothing_is_lost(self) -> None:
         await self._reaches(self.decided, within_s=30)
-        async with self.stores.ledger.connect() as connection:
+        async with self._ledger.connect() as connection:
             serials = list(await connection.scalars(select(claims.c.serial).order_by(claims.c.serial)))
             buried = await connection.scalar(select(func.count()).select_from(dead_letters))
         assert serials == list(range(1, len(serials) + 1))
