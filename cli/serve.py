@@ -6,7 +6,7 @@ import signal
 import socket
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -16,6 +16,7 @@ from cli.options import DataDir, say
 if TYPE_CHECKING:
     from fastapi import FastAPI
 
+    from engine.runtime.connections import Stores
     from engine.runtime.settings import Settings
 
 
@@ -42,6 +43,7 @@ def register(app: typer.Typer) -> None:
         if data is not None:
             os.environ["FLASHCLAIM_DATA"] = str(data)
         settings = load_settings(data)
+        asyncio.run(_check(settings))
         with _metrics_dir(workers):
             uvicorn.run(
                 "cli.serve:app_from_environment",
@@ -65,7 +67,7 @@ def register(app: typer.Typer) -> None:
         metrics_port: Annotated[int, typer.Option(help="Port for Prometheus metrics; 0: none.", min=0)] = 0,
         data: DataDir = None,
     ) -> None:
-        """Write decided claims into the ledger. Run one, or several for safety.
+        """Write decided claims into the ledger, and reconcile it with the store. Run one, or several for safety.
 
         Example:  flashclaim worker --name worker-1 --metrics-port 9101
         """
@@ -117,14 +119,35 @@ def _metrics_dir(workers: int) -> Iterator[None]:
 
 
 async def _work(settings: "Settings", name: str) -> None:
+    from engine.ledger.ingest import writer_of
     from engine.ledger.persist import Persister
+    from engine.ledger.reconcile import Reconciler
     from engine.runtime.connections import open_stores
 
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     async with open_stores(settings) as stores:
-        await Persister(stores, settings.partitions, name).run(stop)
+        await _refuse_unsafe(stores)
+        worker = Persister(stores.redis, writer_of(stores.ledger), settings.partitions, name)
+        async with asyncio.TaskGroup() as group:
+            group.create_task(worker.run(stop))
+            group.create_task(Reconciler(stores, settings.partitions).run(stop))
+
+
+async def _check(settings: "Settings") -> None:
+    from engine.runtime.connections import open_stores
+
+    async with open_stores(settings) as stores:
+        await _refuse_unsafe(stores)
+
+
+async def _refuse_unsafe(stores: "Stores") -> None:
+    """Stop the start when the store breaks the durability that is promised; one that is away may come."""
+    from engine.claims.model import StoreUnavailable
+
+    with suppress(StoreUnavailable):
+        await stores.scripts.check()
 
 
 def app_from_environment() -> "FastAPI":

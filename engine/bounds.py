@@ -25,6 +25,7 @@ BATCHES_AT_ONCE_MAX = 16  # of one process, over all drops: at the store they fo
 QUEUE_CLAIMS_MAX = 16_384
 QUEUE_WAIT_S_MAX = 2.0
 STORE_TIMEOUT_S = 5.0  # past it the outcome of a batch is unknown
+REPLICA_WAIT_MS = 1_000  # at the level `replica`: past it the outcome of a batch is unknown
 
 # Tickets and receipts: the longest is two 64-byte names, a drop id and the fixed part, in base64.
 TICKET_BYTES_MAX = 1 + 1 + 1 + DROP_ID_CHARS_MAX + 6 + 6 + 8 + 1 + 2 + 2 * (1 + MEMBER_ID_BYTES_MAX) + 16
@@ -47,6 +48,17 @@ OUTBOX_SAMPLES = 10  # nodes that the store weighs to tell a stream's size: 10 t
 # The persistence worker: one read is one transaction.
 INGEST_ENTRIES_MAX = 64  # × 512 claims an entry = at most 32,768 rows, about 10 MB and half a second
 TAKE_OVER_IDLE_MS = 15_000
+
+# A store that was restarted or replaced: all who were told something by the one before ask again within this time.
+HOMECOMING_GRACE_S = 1.0
+
+# The reconciler: a round looks at every open drop; a million claims are compared one by one in four minutes.
+RECONCILE_S = 0.5
+RECONCILE_ROWS = 2_000  # in a round: 5 ms of each store
+
+# A rebuild: a million claims are made in half a minute.
+REBUILD_CHUNK_SUBJECTS = 1_000  # written in one command: 30 kB, half a millisecond of the store
+REBUILD_DRAIN_S_MAX = 120.0  # for the outbox to get into the ledger: a gigabyte of it at 150,000 claims/s
 
 assert BATCH_CLAIMS_MAX * BATCHES_IN_FLIGHT_MAX <= QUEUE_CLAIMS_MAX
 assert ITEMS_MAX < 256

@@ -2,7 +2,8 @@
 claim: decide a whole batch of claims on one drop in one partition.
 
 Each request is decided in this order: state there, this nonce already decided, epoch, status, window,
-expiry of the ticket, limit, stock.
+expiry of the ticket, limit, stock. A state is there when it is whole, at home, and knows every serial that the caller
+was told; else nothing is decided by it, and the highest serial that anybody was told is kept for the rebuild.
 Everything is read and checked before the first write, and no write can fail for what the state or the
 arguments contain. The outbox entry is the first write: if even that one fails, nothing has happened.
 
@@ -10,9 +11,13 @@ KEYS
   drop_key    HASH of the drop
   claims_key  HASH subject -> packed claims
   outbox_key  STREAM of the partition
+  home_key    STRING of the partition
+  told_key    HASH of the partition
 ARGV
+  home        the store's replication id, as the caller's connection has seen it
   drop_id     the drop's id, for the outbox entry
   epoch       the epoch that the caller believes in
+  told        the highest serial of this drop and partition that the caller was told in this epoch
   requests…   per claim: window and request as in engine/claims/wire.py, item and quantity fixed
 Replies
   now_ms, opens_ms, closes_ms, then for each request, in order,
@@ -20,28 +25,32 @@ Replies
     otherwise a string that starts with the verdict's number and a colon:
       1:<the stored claim, 22 bytes>   2:  3:  4:<epoch>  5:<expired at, ms>  6:<opens at, ms>  7:  8:
       9:<units held>:<limit>   10:<units left>:<next wave at, ms, or 0>
-Cost   one HGETALL of about 12 fields, one HMGET, one HSET, one XADD a batch; about 2 µs a claim
+Cost   one GET, one HGETALL of about 12 fields, one HMGET, two HSET, one XADD a batch; about 2 µs a claim
 Bound  512 requests (engine/bounds.py)
 --]]
 --@include _now
 --@include _bytes
 --@include _drop
+--@include _is_home
 --@include _released
 --@include _verdict
 
-local drop_key, claims_key, outbox_key = KEYS[1], KEYS[2], KEYS[3]
-local drop_id, epoch = ARGV[1], tonumber(ARGV[2])
-local requests = {unpack(ARGV, 3)}
+local drop_key, claims_key, outbox_key, home_key, told_key = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
+local home, drop_id, epoch, told = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
+local requests = {unpack(ARGV, 5)}
 
 local ENTRY_BYTES = 22
 local NONCE_FIRST, NONCE_LAST, MEMBER_LENGTH = 13, 20, 24
 local now = _now()
-local drop = _drop(drop_key)
+local drop = _is_home(home_key, home) and _drop(drop_key)
 local replies = {now, drop and drop.opens_ms or 0, drop and drop.closes_ms or 0}
 
-if not drop then
+if not drop or told > drop.serial then
   for i = 1, #requests do
     replies[i + 3] = VERDICT.not_ready .. ':'
+  end
+  if told > (tonumber(redis.call('HGET', told_key, drop_id)) or 0) then
+    redis.call('HSET', told_key, drop_id, told)
   end
   return replies
 end

@@ -8,28 +8,34 @@ an act is made right by the next one. The counters (serial, taken) are set when 
 KEYS
   drop_key    HASH of the drop
   outbox_key  STREAM of the partition
+  home_key    STRING of the partition
 ARGV
+  home        the store's replication id, as the caller's connection has seen it
   drop_id     the drop's id, for the outbox entry
   revision    of this act; 1 creates
   act         random id of the act: the same act applied again is recognised by it
   control     the act as JSON, for the outbox entry
   fields…     name, value, … of the drop's hash to set
 Replies
-  applied            done by this call
+  applied:<now, ms>  done by this call
   already            this very act was applied before: nothing was changed
   stale:<revision>   the drop is at this revision or a later one by another act
-  not-ready          the drop's state is not there; it is never made again from here
-Cost   one HGETALL, one HSET, one XADD
+  not-ready          the drop's state is not there, or the store is not at home; it is never made again from here
+Cost   one GET, one HGETALL, one HSET, one XADD
 Bound  the fields of one drop: at most 64 items and 256 waves, about 10 kB
 --]]
 --@include _now
 --@include _drop
+--@include _is_home
 
-local drop_key, outbox_key = KEYS[1], KEYS[2]
-local drop_id, revision, act, control = ARGV[1], tonumber(ARGV[2]), ARGV[3], ARGV[4]
-local fields = {unpack(ARGV, 5)}
+local drop_key, outbox_key, home_key = KEYS[1], KEYS[2], KEYS[3]
+local home, drop_id, revision, act, control = ARGV[1], ARGV[2], tonumber(ARGV[3]), ARGV[4], ARGV[5]
+local fields = {unpack(ARGV, 6)}
 
 local now = _now()
+if not _is_home(home_key, home) then
+  return 'not-ready'
+end
 local drop = _drop(drop_key)
 if drop then
   if drop.revision == revision and drop.act == act then
@@ -62,4 +68,4 @@ end
 redis.call('XADD', outbox_key, '*', 'kind', 'control', 'drop', drop_id, 'at', string.format('%.0f', now),
   'revision', revision, 'control', control)
 redis.call('HSET', drop_key, 'revision', revision, 'act', act, unpack(fields))
-return 'applied'
+return 'applied:' .. string.format('%.0f', now)

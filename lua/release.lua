@@ -5,7 +5,9 @@ KEYS
   drop_key    HASH of the drop
   claims_key  HASH subject -> packed claims
   outbox_key  STREAM of the partition
+  home_key    STRING of the partition
 ARGV
+  home        the store's replication id, as the caller's connection has seen it
   drop_id     the drop's id, for the outbox entry
   epoch       the epoch that the caller believes in
   subject     whose claim it is
@@ -15,22 +17,23 @@ Replies
   released:<now, ms>   given back by this call
   already              it was given back before: nothing was changed
   unknown              the subject has no claim with this serial
-  not-ready            the drop's state is not there
+  not-ready            the drop's state is not there, or the store is not at home
   stale-epoch          the caller believes in another epoch
-Cost   one HGETALL, one HGET, two HSET, one XADD
+Cost   one GET, one HGETALL, one HGET, two HSET, one XADD
 Bound  a subject's claims: at most 1,000 of 22 bytes
 --]]
 --@include _now
 --@include _number
 --@include _drop
+--@include _is_home
 
-local drop_key, claims_key, outbox_key = KEYS[1], KEYS[2], KEYS[3]
-local drop_id, epoch, subject = ARGV[1], tonumber(ARGV[2]), ARGV[3]
-local serial, reason = tonumber(ARGV[4]), ARGV[5]
+local drop_key, claims_key, outbox_key, home_key = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
+local home, drop_id, epoch, subject = ARGV[1], ARGV[2], tonumber(ARGV[3]), ARGV[4]
+local serial, reason = tonumber(ARGV[5]), ARGV[6]
 
 local ENTRY_BYTES = 22
 local now = _now()
-local drop = _drop(drop_key)
+local drop = _is_home(home_key, home) and _drop(drop_key)
 if not drop then
   return 'not-ready'
 end

@@ -11,12 +11,16 @@ from redis.asyncio import Redis as AsyncRedis
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from engine.claims import keys
+from engine.claims.durability import Durability
 from engine.claims.store import RedisStore
 from engine.ledger.migrations import migrate
 from engine.ledger.schema import metadata
 from engine.runtime.connections import Stores, open_ledger, open_redis
 from engine.runtime.servers import EmbeddedPostgres, EmbeddedValkey
 from engine.runtime.settings import Settings
+
+PARTITIONS_AT_HOME = 8  # more than any test has
 
 
 @pytest.fixture(scope="session")
@@ -63,7 +67,10 @@ async def ledger(postgres_url: str) -> AsyncIterator[AsyncEngine]:
 
 @pytest.fixture
 async def stores(redis: "AsyncRedis", ledger: AsyncEngine) -> AsyncIterator[Stores]:
-    scripts = RedisStore(redis)
+    scripts = RedisStore(redis, Durability())
+    home = await scripts.home()
+    for partition in range(PARTITIONS_AT_HOME):
+        await redis.set(keys.home(partition), home)
     yield Stores(redis, ledger, scripts)
     scripts.close()
 

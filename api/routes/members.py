@@ -18,7 +18,7 @@ ATTRIBUTES_MAX = 50
     "/{member_id}",
     responses=declared("session-invalid", "operators-only", "id-invalid", "invalid", "ledger-unavailable"),
 )
-async def put(member_id: str, body: JsonBody, use: ServicesDep, _: OperatorDep) -> dict[str, Any]:
+async def put(member_id: str, body: JsonBody, use: ServicesDep, operator: OperatorDep) -> dict[str, Any]:
     """Write a member's attributes: `{"attributes": {"town": "大朗"}, "subject": "…"}`; `subject` may be left out."""
     checked = ids.member_id(member_id)
     attributes = body.get("attributes", {}) if isinstance(body, dict) else None
@@ -28,5 +28,5 @@ async def put(member_id: str, body: JsonBody, use: ServicesDep, _: OperatorDep) 
         raise BodyInvalid("attributes: each value is a printable text of at most 200 characters", field="attributes")
     subject = ids.member_id(str(body.get("subject", checked)))
     async with use.stores.ledger.begin() as connection:
-        await store.put(connection, checked, subject, attributes)
+        await store.put(connection, checked, subject, attributes, operator.member_id)
     return {"member_id": checked, "subject": subject, "attributes": attributes}

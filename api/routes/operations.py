@@ -16,6 +16,7 @@ from api.examples import declared
 from engine.claims import keys
 from engine.claims.model import NotReady
 from engine.claims.outbox import GROUP
+from engine.errors import Unavailable
 from engine.ledger import migrations
 
 METRICS_DIR_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"  # prometheus-client reads it at its import
@@ -39,11 +40,14 @@ async def health() -> dict[str, str]:
 
 @router.get("/readyz", responses=declared("not-ready"))
 async def ready(use: ServicesDep) -> dict[str, str]:
-    """The process can decide claims: the store answers, the ledger answers and has the tables of this version."""
+    """The process can decide claims: the store is at home, and the ledger has the tables of this version."""
     try:
-        await use.stores.redis.ping()
-    except (RedisError, OSError) as error:
-        raise NotReady("the store does not answer") from error
+        home = await use.stores.scripts.home()
+        known = [await use.stores.scripts.ask("GET", keys.home(p)) for p in range(use.settings.partitions)]
+    except Unavailable as error:
+        raise NotReady(f"the store does not answer: {error.detail}") from error
+    if any(found != home.encode() for found in known):
+        raise NotReady("the store is being compared with the ledger: is a worker running?")
     try:
         async with use.stores.ledger.connect() as connection:
             await connection.execute(text("select 1"))

@@ -4,11 +4,12 @@ from collections.abc import AsyncIterator
 from datetime import datetime
 from typing import NamedTuple
 
-from sqlalchemy import func, select, tuple_
+from sqlalchemy import ColumnElement, func, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from engine.drops.model import from_ms
 from engine.ids import ClaimId, DropId
-from engine.ledger.schema import claims
+from engine.ledger.schema import claims, operator_actions
 
 PAGE_ROWS = 10_000
 
@@ -91,6 +92,61 @@ async def totals(connection: AsyncConnection, drop_id: str) -> dict[int, tuple[i
         .group_by(claims.c.item)
     )
     return {item: (count, units, released) for item, count, units, released in rows}
+
+
+async def window(
+    connection: AsyncConnection, drop_id: str, partition: int, after_serial: int, limit: int
+) -> list[RecordedClaim]:
+    """The next claims of a drop in one partition by serial (primary key)."""
+    query = select(*_COLUMNS).where(*_in(drop_id, partition), claims.c.serial > after_serial)
+    rows = await connection.execute(query.order_by(claims.c.serial).limit(limit))
+    return [_claim(tuple(row)) for row in rows]
+
+
+async def last_serial(connection: AsyncConnection, drop_id: str, partition: int) -> int:
+    """The highest serial that is recorded (primary key); 0 for none."""
+    return await connection.scalar(select(func.max(claims.c.serial)).where(*_in(drop_id, partition))) or 0
+
+
+async def sums(
+    connection: AsyncConnection, drop_id: str, partition: int, first: int, last: int
+) -> dict[int, tuple[int, int]]:
+    """Per item: claims and units of the serials from `first` to `last` (primary key)."""
+    rows = await connection.execute(
+        select(claims.c.item, func.count(), func.sum(claims.c.quantity))
+        .where(*_in(drop_id, partition), claims.c.serial.between(first, last))
+        .group_by(claims.c.item)
+    )
+    return {item: (count, units) for item, count, units in rows}
+
+
+async def returned(
+    connection: AsyncConnection, drop_id: str, partition: int, last: int, until_ms: int
+) -> dict[int, int]:
+    """Per item: units given back until a moment, of serials up to `last` (index `claims_released_idx`)."""
+    rows = await connection.execute(
+        select(claims.c.item, func.sum(claims.c.quantity))
+        .where(*_in(drop_id, partition), claims.c.released_at <= from_ms(until_ms), claims.c.serial <= last)
+        .group_by(claims.c.item)
+    )
+    return dict(rows.tuples().all())
+
+
+async def skipped(connection: AsyncConnection, drop_id: str, partition: int) -> list[tuple[int, int]]:
+    """Serials (first, last) that the last rebuild left out: somebody was told of them, nobody has proved them."""
+    acts = operator_actions.c
+    change = await connection.scalar(
+        select(acts.change)
+        .where(acts.drop_id == drop_id, acts.verb == "rebuild")
+        .order_by(acts.revision.desc())
+        .limit(1)
+    )
+    gaps = (change or {}).get("skipped", [])
+    return [(first, last) for of, first, last in gaps if of == partition]
+
+
+def _in(drop_id: str, partition: int) -> tuple[ColumnElement[bool], ColumnElement[bool]]:
+    return claims.c.drop_id == drop_id, claims.c.partition == partition
 
 
 def _claim(row: tuple[object, ...]) -> RecordedClaim:

@@ -17,3 +17,18 @@ def claims(partition: int, drop_id: str) -> str:
 def outbox(partition: int) -> str:
     """STREAM: every decision of the partition, in order."""
     return f"fc:{{{partition}}}:outbox"
+
+
+def home(partition: int) -> str:
+    """STRING: the replication id of the store that was last compared with the ledger."""
+    return f"fc:{{{partition}}}:home"
+
+
+def told(partition: int) -> str:
+    """HASH: drop → the highest serial that a caller was told and the state does not know."""
+    return f"fc:{{{partition}}}:told"
+
+
+def made(partition: int, drop_id: str) -> str:
+    """HASH: as `claims`, while a rebuild makes them from the ledger."""
+    return f"fc:{{{partition}}}:drop:{drop_id}:made"

@@ -4,7 +4,7 @@
 the simulation uses it in the script's place. When the two differ, one of them is wrong.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import IntEnum
@@ -203,6 +203,23 @@ class DropState:
         return min((at for at, of, _ in self.waves if of == item and at > now_ms), default=0)
 
 
+@dataclass(slots=True)
+class PartitionState:
+    """The store's state of one partition.
+
+    `home` is the store that was last compared with the ledger, None when none was; `told` holds for a drop the highest
+    serial that somebody was told and its state does not know.
+    """
+
+    home: str | None = None
+    drops: dict[str, DropState] = field(default_factory=dict)
+    told: dict[str, int] = field(default_factory=dict)
+
+    def at_home(self, drop_id: str, home: str) -> DropState | None:
+        """A drop's state as a caller may use it who has reached the store `home`."""
+        return self.drops.get(drop_id) if home == self.home else None
+
+
 class Window(NamedTuple):
     """When a ticket may claim, in ms: from `not_before_ms` on, before `expires_at_ms`."""
 
@@ -210,10 +227,31 @@ class Window(NamedTuple):
     expires_at_ms: int
 
 
-def decide(state: DropState | None, request: ClaimRequest, window: Window, epoch: int, now_ms: int) -> Decision:
-    """Decide one request as `lua/claim.lua` does, changing `state` where it is accepted."""
-    if state is None:
-        return Decision(Verdict.NOT_READY)
+class Caller(NamedTuple):
+    """What a caller believes: which store it has reached, the drop's epoch, the highest serial it was told in that."""
+
+    home: str
+    epoch: int
+    told: int
+
+
+def decide_batch(
+    partition: PartitionState,
+    drop_id: str,
+    caller: Caller,
+    requests: Sequence[tuple[ClaimRequest, Window]],
+    now_ms: int,
+) -> list[Decision]:
+    """Decide a batch as `lua/claim.lua` does, changing the partition where something is accepted."""
+    state = partition.at_home(drop_id, caller.home)
+    if state is None or caller.told > state.serial:
+        partition.told[drop_id] = max(caller.told, partition.told.get(drop_id, 0))
+        return [Decision(Verdict.NOT_READY)] * len(requests)
+    return [decide(state, request, window, caller.epoch, now_ms) for request, window in requests]
+
+
+def decide(state: DropState, request: ClaimRequest, window: Window, epoch: int, now_ms: int) -> Decision:
+    """Decide one request, changing `state` where it is accepted."""
     held = state.claims.get(request.subject, [])
     for known in held:
         if known.nonce == request.nonce:

@@ -17,6 +17,8 @@ from engine.claims.wire import ClaimRequest, unpack_request
 from engine.drops.model import Control, Verb
 
 GROUP = "ledger"  # the consumer group of the persistence workers
+Fields = dict[bytes, bytes]
+StreamEntry = tuple[bytes, Fields]  # id, fields
 
 
 class EntryUnreadable(ValueError):
@@ -60,7 +62,10 @@ class ReleaseEntry:
 
 @dataclass(frozen=True, slots=True)
 class ControlEntry:
+    """An act; `at_ms` is when the store did it."""
+
     drop_id: str
+    at_ms: int
     control: Control
 
 
@@ -77,7 +82,8 @@ def decode(fields: Mapping[bytes, bytes]) -> Entry:
             case b"release":
                 return _release(fields)
             case b"control":
-                return ControlEntry(fields[b"drop"].decode(), control_from(json.loads(fields[b"control"])))
+                control = control_from(json.loads(fields[b"control"]))
+                return ControlEntry(fields[b"drop"].decode(), int(fields[b"at"]), control)
             case kind:
                 raise EntryUnreadable(f"unknown kind {kind[:40]!r}")
     except (KeyError, ValueError, TypeError, AttributeError) as error:

@@ -53,6 +53,7 @@ class Claims:
         self.use_keys(settings)
         self._turns = Turns()
         self._batchers: dict[DropId, list[Batcher]] = {}
+        self._told: dict[tuple[str, int, int], int] = {}  # drop, partition, epoch → the highest serial told to a member
 
     def use_keys(self, settings: Settings) -> None:
         """Seal, sign, open and verify with these settings' keys from now on."""
@@ -123,7 +124,12 @@ class Claims:
 
     async def _decide(self, partition: int, drop_id: str, arguments: Sequence[bytes]) -> AnswerOf:
         drop = self._drops.known(drop_id) or await self._drops.get(drop_id)
-        batch = await store.claim_batch(self._store, partition, drop_id, drop.epoch, arguments)
+        place = drop_id, partition, drop.epoch
+        batch = await store.claim_batch(
+            self._store, partition, drop_id, drop.epoch, self._told.get(place, 0), arguments
+        )
+        if batch.serial_max:
+            self._told[place] = max(batch.serial_max, self._told.get(place, 0))
         if batch.is_stale:
             self._drops.forget(drop_id)
         return admission.Answers(self._receipt_keys, drop, partition, arguments, batch.decisions, batch.now_ms)

@@ -9,19 +9,29 @@ import asyncio
 from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol
 
+import structlog
 from hiredis import ReplyError
 from redis.asyncio import Redis
-from redis.exceptions import RedisError
+from redis.asyncio.connection import AbstractConnection
+from redis.exceptions import RedisError, ResponseError
 
 import lua
-from engine.claims import keys
+from engine.bounds import REPLICA_WAIT_MS
+from engine.claims import durability, keys, replies
+from engine.claims.durability import Durability
 from engine.claims.model import Decision, NotReady, OutcomeUnknown, StoreUnavailable, Verdict
 from engine.claims.pipe import Pipe
 from engine.claims.wire import ENTRY_BYTES, unpack_stored
+from engine.errors import Misconfigured
 from engine.ids import ClaimId
 
-_NOT_THE_PRIMARY = ("READONLY", "MASTERDOWN")
 _REPLY_HEAD = 3  # now, opens at, closes at
+_HOME = "home"  # the argument that a script names when it must know by which store it is run
+_log = structlog.get_logger(__name__)
+
+
+class StoreUnsafe(Misconfigured):
+    """The store's settings break the durability that is promised: nothing is given out by it."""
 
 
 class ScriptStore(Protocol):
@@ -30,39 +40,87 @@ class ScriptStore(Protocol):
     async def run(self, script: lua.Script, keys: Sequence[str], arguments: Sequence[bytes | str | int]) -> Any: ...
 
 
-class RedisStore:
-    """Runs scripts on one Valkey or Redis, each exactly once."""
+class Home(NamedTuple):
+    """Which store a connection leads to: `id` is its replication id, new after each restart and each promotion."""
 
-    def __init__(self, redis: "Redis") -> None:
+    id: str
+    faults: list[durability.Fault]
+
+
+class RedisStore:
+    """Runs scripts on one Valkey or Redis, each exactly once, as durably as is promised."""
+
+    def __init__(self, redis: "Redis", promised: Durability) -> None:
         self._pool = redis.connection_pool
+        self._promised = promised
         self._connecting: asyncio.Task[Pipe] | None = None
         self._pipe: Pipe | None = None
+        self._home = Home("", [])
 
     async def run(self, script: lua.Script, keys: Sequence[str], arguments: Sequence[bytes | str | int]) -> Any:
-        """The script's reply.
+        """The script's reply; a script that names `home` first is given it here.
 
         Raises `StoreUnavailable` when the script certainly did not run, `OutcomeUnknown` when it may have.
         """
-        pipe = self._pipe
-        if pipe is None or not pipe.is_open:
-            pipe = await self._connected()
+        pipe = await self._open_pipe()
+        given = (self._home.id, *arguments) if script.arguments[:1] == (_HOME,) else arguments
         try:
             try:
-                return await pipe.call("EVALSHA", script.sha, len(keys), *keys, *arguments)
+                return await self._call(pipe, "EVALSHA", script.sha, len(keys), *keys, *given)
             except ReplyError as error:
-                if not str(error).startswith("NOSCRIPT"):
+                if replies.kind(error) != "NOSCRIPT":
                     raise
-                return await pipe.call("EVAL", script.text, len(keys), *keys, *arguments)
+                return await self._call(pipe, "EVAL", script.text, len(keys), *keys, *given)
         except ReplyError as error:
-            if str(error).startswith(_NOT_THE_PRIMARY):
-                pipe.close()  # behind a name or an address that has moved, a new connection finds the new primary
-            raise StoreUnavailable(f"the store refuses to work now ({str(error)[:60]}): try again") from error
+            if replies.kind(error) in replies.ELSEWHERE:
+                pipe.close()
+            if replies.kind(error) not in replies.NOTHING_DONE:
+                _log.error("script failed", script=script.name, error=str(error)[:200])
+            raise replies.meaning(error) from error
         except OSError as error:
             raise OutcomeUnknown("the store did not answer: send the same ticket again to learn the outcome") from error
+
+    async def ask(self, *command: bytes | str | int) -> Any:
+        """The reply to a command that changes nothing, over the connection that scripts take. Raises `Unavailable`."""
+        pipe = await self._open_pipe()
+        try:
+            return await pipe.call(*command)
+        except ReplyError as error:
+            raise replies.meaning(error) from error
+        except OSError as error:
+            raise StoreUnavailable("the store did not answer: try again") from error
+
+    async def home(self) -> str:
+        """The replication id of the store that the next call goes to. Raises `StoreUnavailable`."""
+        await self._open_pipe()
+        return self._home.id
+
+    async def check(self) -> None:
+        """Raise `StoreUnsafe` when the store breaks the promise, `StoreUnavailable` when it cannot be asked."""
+        try:
+            await self._open_pipe()
+        except StoreUnavailable:
+            if self._home.faults:
+                raise StoreUnsafe(_sentence(self._home.faults)) from None
+            raise
 
     def close(self) -> None:
         if self._pipe is not None:
             self._pipe.close()
+
+    async def _call(self, pipe: Pipe, *command: bytes | str | int) -> Any:
+        if self._promised.level != "replica":
+            return await pipe.call(*command)
+        reply, copies = pipe.call(*command), pipe.call("WAIT", self._promised.replicas_min, REPLICA_WAIT_MS)
+        await asyncio.wait((reply, copies))
+        answer = reply.result()
+        if copies.result() < self._promised.replicas_min:
+            raise OutcomeUnknown("too few replicas have it yet: send the same ticket again to learn the outcome")
+        return answer
+
+    async def _open_pipe(self) -> Pipe:
+        pipe = self._pipe
+        return pipe if pipe is not None and pipe.is_open else await self._connected()
 
     async def _connected(self) -> Pipe:
         """One attempt for all who wait: a store that accepts and does not answer costs each of them one timeout."""
@@ -73,10 +131,17 @@ class RedisStore:
 
     async def _connect(self) -> Pipe:
         connection = self._pool.make_connection()  # type: ignore[no-untyped-call]
+        self._home = Home("", [])
         try:
             await connection.connect()
+            self._home = await _look(connection, self._promised)
         except (RedisError, OSError) as error:
+            await connection.disconnect(nowait=True)
             raise StoreUnavailable("the store cannot be reached: try again") from error
+        if self._home.faults:
+            await connection.disconnect(nowait=True)
+            _log.error("store unsafe", faults=_sentence(self._home.faults))
+            raise StoreUnavailable("the store is not set as it must be, see `flashclaim doctor`: try again later")
         self._pipe = Pipe(connection)
         return self._pipe
 
@@ -86,11 +151,42 @@ class RedisStore:
             attempt.exception()  # whoever waited has it
 
 
+async def _look(connection: AbstractConnection, promised: Durability) -> Home:
+    """Which store this is, and what keeps it from the promise."""
+    await connection.send_command("INFO", "replication")
+    lines = (await connection.read_response()).decode().splitlines()
+    told = dict(line.split(":", 1) for line in lines if ":" in line)
+    config: dict[str, str] | None = None
+    if promised.is_checked:
+        try:
+            await connection.send_command("CONFIG", "GET", *durability.SETTINGS)
+            config = _pairs(await connection.read_response())
+        except ResponseError as error:
+            _log.warning("store does not tell its settings", error=str(error)[:200])
+    found = durability.faults(promised, told["role"], config) if promised.is_checked else []
+    return Home(told["master_replid"], found)
+
+
+def _pairs(answer: Any) -> dict[str, str]:
+    """Names and values: a list in turn with RESP2, a mapping with RESP3."""
+    flat = answer.items() if isinstance(answer, dict) else zip(answer[::2], answer[1::2], strict=True)
+    return {name.decode(): value.decode() for name, value in flat}
+
+
+def _sentence(found: list[durability.Fault]) -> str:
+    return "; ".join(f"{fault.found}: {fault.advice}" for fault in found)
+
+
 class Batch(NamedTuple):
     """What `claim.lua` said of a batch, in order: the serial of a claim accepted now, or else the whole decision."""
 
     now_ms: int
     decisions: list[int | Decision]
+
+    @property
+    def serial_max(self) -> int:
+        """The highest serial that was given now; 0 when none was. They rise within a batch."""
+        return next((found for found in reversed(self.decisions) if isinstance(found, int)), 0)
 
     @property
     def is_stale(self) -> bool:
@@ -99,13 +195,16 @@ class Batch(NamedTuple):
 
 
 async def claim_batch(
-    store: ScriptStore, partition: int, drop_id: str, epoch: int, arguments: Sequence[bytes]
+    store: ScriptStore, partition: int, drop_id: str, epoch: int, told: int, arguments: Sequence[bytes]
 ) -> Batch:
-    """Decide a batch of requests (window and request as in wire.py) on one drop; raises as `RedisStore.run` does."""
+    """Decide a batch of requests (window and request as in wire.py) on one drop; raises as `RedisStore.run` does.
+
+    `told` is the highest serial that this process was told in the epoch: a store that does not know it has lost claims.
+    """
     reply = await store.run(
         lua.load("claim"),
-        (keys.drop(partition, drop_id), keys.claims(partition, drop_id), keys.outbox(partition)),
-        (drop_id, epoch, *arguments),
+        (*_places(partition, drop_id), keys.told(partition)),
+        (drop_id, epoch, told, *arguments),
     )
     return unpack_batch(reply)
 
@@ -129,11 +228,13 @@ async def release(store: ScriptStore, claim_id: ClaimId, epoch: int, subject: st
     """Give a claim back; the script's reply as text. `reason` is JSON of actor and reason."""
     drop_id, partition, serial = claim_id
     reply: bytes = await store.run(
-        lua.load("release"),
-        (keys.drop(partition, drop_id), keys.claims(partition, drop_id), keys.outbox(partition)),
-        (drop_id, epoch, subject, serial, reason),
+        lua.load("release"), _places(partition, drop_id), (drop_id, epoch, subject, serial, reason)
     )
     answer = reply.decode()
     if answer in ("not-ready", "stale-epoch"):
         raise NotReady("the drop's state is not in the store: try again, and see `flashclaim doctor`")
     return answer
+
+
+def _places(partition: int, drop_id: str) -> tuple[str, ...]:
+    return keys.drop(partition, drop_id), keys.claims(partition, drop_id), keys.outbox(partition), keys.home(partition)

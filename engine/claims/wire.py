@@ -78,6 +78,20 @@ def unpack_stored(value: bytes) -> list[StoredClaim]:
     return [_stored(value[at : at + ENTRY_BYTES]) for at in range(0, len(value), ENTRY_BYTES)]
 
 
+def pack_stored(claim: StoredClaim) -> bytes:
+    """A claim as the store keeps it, the reverse of `unpack_stored`."""
+    return b"".join(
+        (
+            claim.nonce,
+            claim.serial.to_bytes(4, "big"),
+            bytes((claim.item,)),
+            claim.quantity.to_bytes(2, "big"),
+            bytes((claim.released,)),
+            claim.at_ms.to_bytes(6, "big"),
+        )
+    )
+
+
 def _stored(entry: bytes) -> StoredClaim:
     return StoredClaim(
         nonce=entry[:8],

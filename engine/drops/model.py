@@ -34,6 +34,7 @@ class Verb(StrEnum):
     RESTOCK = "restock"
     AMEND = "amend"
     CLOSE = "close"
+    REBUILD = "rebuild"  # the state in the store is made anew from the ledger, under a new epoch
 
 
 _STEPS: Mapping[Verb, tuple[frozenset[Status], Status | None]] = {
@@ -44,6 +45,7 @@ _STEPS: Mapping[Verb, tuple[frozenset[Status], Status | None]] = {
     Verb.RESTOCK: (frozenset({Status.LAUNCHED, Status.PAUSED}), None),
     Verb.AMEND: (frozenset({Status.DRAFT, Status.LAUNCHED, Status.PAUSED}), None),
     Verb.CLOSE: (frozenset({Status.LAUNCHED, Status.PAUSED}), Status.CLOSED),
+    Verb.REBUILD: (frozenset(Status), None),
 }
 
 
@@ -99,7 +101,7 @@ class Control:
 
     `at` is the store's time of the act; `act` is its id (`Actor.act`), by which the same act applied twice is
     recognised; `change` holds what the verb needs: `{"spec": …}` for create and amend, `{"item", "quantity"}` for
-    restock.
+    restock, `{"pause", …}` for rebuild (engine/ledger/rebuild.py).
     """
 
     verb: Verb
@@ -159,6 +161,9 @@ def after(drop: Drop | None, control: Control) -> Drop:
             f"drop {drop.id!r} is at revision {drop.revision}: read it again, then decide again",
             revision=drop.revision,
         )
+    if control.verb is Verb.REBUILD:
+        status = Status.PAUSED if control.change["pause"] and drop.status is Status.LAUNCHED else drop.status
+        return replace(drop, status=status, revision=control.revision, epoch=drop.epoch + 1)
     return replace(drop, spec=_changed_spec(drop, control), status=ends or drop.status, revision=control.revision)
 
 

@@ -35,9 +35,12 @@ from engine.drops.model import (
     Status,
     Verb,
     after,
+    from_ms,
     store_fields,
+    to_ms,
 )
 from engine.drops.spec import DropSpec
+from engine.ledger import actions
 
 CACHE_S = 1.0  # how long a process may act on what a drop looked like; limits and stock are never read from here
 CACHE_STALE_S = 2.0  # a drop that nobody asked for so long is read before it is used
@@ -67,9 +70,9 @@ class Drops:
         """Make a draft claimable from its opening on."""
         return await self._act(drop_id, Verb.LAUNCH, actor)
 
-    async def pause(self, drop_id: str, actor: Actor) -> Drop:
+    async def pause(self, drop_id: str, actor: Actor, reason: str = "") -> Drop:
         """Stop giving out; tickets stay good, repeats are answered."""
-        return await self._act(drop_id, Verb.PAUSE, actor)
+        return await self._act(drop_id, Verb.PAUSE, actor, {"reason": reason} if reason else None)
 
     async def resume(self, drop_id: str, actor: Actor) -> Drop:
         return await self._act(drop_id, Verb.RESUME, actor)
@@ -85,6 +88,14 @@ class Drops:
     async def amend(self, drop_id: str, change: Mapping[str, Any], expected_revision: int | None, actor: Actor) -> Drop:
         """Change the definition; raises `StaleRevision` when the drop is not at the revision that the operator saw."""
         return await self._act(drop_id, Verb.AMEND, actor, {"spec": dict(change)}, expected_revision)
+
+    async def reapply(self, drop_id: str) -> None:
+        """Bring the last act to a partition of the store that missed it."""
+        async with self._ledger.begin() as connection:
+            drop = await store.read(connection, drop_id, for_update=True)
+            done = await store.last_act(connection, drop) if drop else None
+            if drop is not None and done is not None:
+                await self._apply(drop, done, repeated=True)
 
     async def read(self, drop_id: str) -> Drop:
         """The drop as the ledger has it now; raises `NoSuchDrop`."""
@@ -210,11 +221,13 @@ class Drops:
                 )
             revision = drop.revision + 1 if drop else 1
             control = Control(verb, revision, actor.member_id, await self._now(), act, change)
-            await self._apply(after(drop, control), control)
-            return await self._record(connection, drop_id, control)
+            applied_at = await self._apply(after(drop, control), control)
+            return await self._record(connection, drop_id, control, applied_at)
 
-    async def _record(self, connection: AsyncConnection, drop_id: str, control: Control) -> Drop:
-        drop = await store.record(connection, drop_id, control)
+    async def _record(self, connection: AsyncConnection, drop_id: str, control: Control, applied_at: datetime) -> Drop:
+        drop, action = await store.record(connection, drop_id, control, applied_at)
+        if action is not None:
+            await actions.append(connection, [action])
         self.forget(drop_id)
         return drop
 
@@ -227,14 +240,17 @@ class Drops:
         await self._apply(drop, done, repeated=True)
         return drop
 
-    async def _apply(self, drop: Drop, control: Control, *, repeated: bool = False) -> None:
-        """Apply an act in every partition; one that was recorded before is for those that missed it."""
-        text = control_text(control)
+    async def _apply(self, drop: Drop, control: Control, *, repeated: bool = False) -> datetime:
+        """Apply an act in every partition; one that was recorded before is for those that missed it.
+
+        When it was done, by the store's clock: in the last partition, for an act that ends something.
+        """
+        text, applied_ms = control_text(control), to_ms(control.at)
         for partition in range(self._partitions):
             fields = store_fields(drop, self._partitions, partition)
             reply: bytes = await self._scripts.run(
                 lua.load("control"),
-                (keys.drop(partition, drop.id), keys.outbox(partition)),
+                (keys.drop(partition, drop.id), keys.outbox(partition), keys.home(partition)),
                 (drop.id, control.revision, control.act, text, *(part for pair in fields.items() for part in pair)),
             )
             if reply.startswith(b"stale") and not repeated:
@@ -245,6 +261,8 @@ class Drops:
                 raise NotReady("this very request is being carried out: send it again in a moment")
             if reply == b"not-ready":
                 raise NotReady(f"the state of drop {drop.id!r} is not in the store: see `flashclaim doctor`")
+            applied_ms = max(applied_ms, int(reply.partition(b":")[2] or 0) if reply.startswith(b"applied") else 0)
+        return from_ms(applied_ms)
 
     async def _now(self) -> datetime:
         try:

@@ -8,6 +8,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from engine.drops.model import Control, Drop, Status, Verb, after
 from engine.drops.spec import DropSpec
+from engine.ledger.actions import Action
 from engine.ledger.schema import drops, operator_actions
 
 _LAST_TICKET_EXPIRES = """
@@ -36,9 +37,20 @@ async def acted(connection: AsyncConnection, drop: Drop, act: str) -> tuple[Cont
     row = found.one_or_none()
     if row is None:
         return None
-    control = Control(Verb(row.verb), row.revision, row.actor, row.at, row.act, row.change)
+    control = _control(row)
     spec, status = DropSpec.model_validate(row.after["spec"]), Status(row.after["status"])
     return control, Drop(spec, status, row.revision, drop.epoch)
+
+
+async def last_act(connection: AsyncConnection, drop: Drop) -> Control | None:
+    """The act that made a drop what it is; None for an act from before acts had ids."""
+    found = await connection.execute(
+        select(operator_actions).where(
+            operator_actions.c.drop_id == drop.id, operator_actions.c.revision == drop.revision
+        )
+    )
+    row = found.one_or_none()
+    return None if row is None or row.act is None else _control(row)
 
 
 async def listed(connection: AsyncConnection, after_id: str | None, limit: int) -> list[Drop]:
@@ -49,14 +61,17 @@ async def listed(connection: AsyncConnection, after_id: str | None, limit: int) 
     return [_drop(row) for row in await connection.execute(query)]
 
 
-async def record(connection: AsyncConnection, drop_id: str, control: Control) -> Drop:
-    """Write an act down, once: whoever comes second, the service or the worker, finds it there.
+async def record(
+    connection: AsyncConnection, drop_id: str, control: Control, applied_at: datetime
+) -> tuple[Drop, Action | None]:
+    """Write what an act made of a drop, once: whoever comes second, the service or the worker, finds it there.
 
+    The drop, and the action that the caller has to append (engine/ledger/actions.py); None when it was there already.
     Raises what `engine.drops.model.after` raises when the act does not follow from what the ledger has.
     """
     drop = await read(connection, drop_id, for_update=True)
     if drop is not None and drop.revision >= control.revision:
-        return drop
+        return drop, None
     changed = after(drop, control)
     row = {
         "id": drop_id,
@@ -67,22 +82,27 @@ async def record(connection: AsyncConnection, drop_id: str, control: Control) ->
         "updated_at": control.at,
     }
     await connection.execute(insert(drops).values(row).on_conflict_do_update(index_elements=["id"], set_=row))
-    await connection.execute(
-        insert(operator_actions)
-        .values(
-            drop_id=drop_id,
-            revision=control.revision,
-            verb=str(control.verb),
-            actor=control.actor,
-            act=control.act,
-            at=control.at,
-            change=dict(control.change),
-            before=None if drop is None else {"status": str(drop.status), "spec": _json(drop)},
-            after={"status": str(changed.status), "spec": _json(changed)},
-        )
-        .on_conflict_do_nothing()
+    return changed, Action(
+        object=f"drop:{drop_id}",
+        verb=str(control.verb),
+        actor=control.actor,
+        at=control.at,
+        applied_at=applied_at,
+        change=dict(control.change),
+        before=None if drop is None else _state(drop),
+        after=_state(changed),
+        drop_id=drop_id,
+        revision=control.revision,
+        act=control.act,
     )
-    return changed
+
+
+def _control(row: Row[tuple[object, ...]]) -> Control:
+    return Control(Verb(row.verb), row.revision, row.actor, row.at, row.act, row.change)
+
+
+def _state(drop: Drop) -> dict[str, object]:
+    return {"status": str(drop.status), "epoch": drop.epoch, "spec": _json(drop)}
 
 
 async def last_ticket_expires(connection: AsyncConnection, sealed_until: datetime, ttl_s: int) -> datetime | None:

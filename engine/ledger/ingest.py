@@ -6,7 +6,9 @@ way of a temporary table. So replays are harmless: a row that is there already s
 letters.
 """
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from functools import partial
 from io import BytesIO
 from typing import Any
 
@@ -14,18 +16,17 @@ from asyncpg import DataError, IntegrityConstraintViolationError
 from sqlalchemy import and_, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.exc import DBAPIError
-from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from engine.claims.outbox import ClaimsEntry, ControlEntry, EntryUnreadable, ReleaseEntry, decode
+from engine.claims.outbox import ClaimsEntry, ControlEntry, EntryUnreadable, ReleaseEntry, StreamEntry, decode
 from engine.drops import store as drops_store
 from engine.drops.model import from_ms
 from engine.errors import FlashclaimError
-from engine.ledger import migrations
+from engine.ledger import actions, migrations
+from engine.ledger.actions import Action
+from engine.ledger.persist import OpenWriter
 from engine.ledger.rows import COLUMNS, HEADER, TRAILER, rows
 from engine.ledger.schema import claims, dead_letters
-
-Fields = dict[bytes, bytes]
-StreamEntry = tuple[bytes, Fields]  # id, fields
 
 LOCK_TIMEOUT = "10s"  # past it the worker lets go of what it has and tries again
 _NAMES = ", ".join(COLUMNS)
@@ -42,14 +43,33 @@ _CONFLICTS = """
 """
 
 
-async def prepare(connection: AsyncConnection) -> None:
-    """Make what a connection needs before its first `ingest`."""
-    await connection.execute(text(_MAKE_INCOMING))
-    await connection.commit()
+class LedgerWriter:
+    """Writes reads of the outbox on one connection; see `engine.ledger.persist.Writer`."""
+
+    def __init__(self, connection: AsyncConnection) -> None:
+        self._connection = connection
+
+    async def write(self, partition: int, stream: str, entries: Sequence[StreamEntry]) -> int:
+        return await _ingest(self._connection, partition, stream, entries)
+
+    async def commit(self) -> None:
+        await self._connection.commit()
 
 
-async def ingest(connection: AsyncConnection, partition: int, stream: str, entries: Sequence[StreamEntry]) -> int:
-    """Write entries down, in a transaction that the caller commits; how many went to the dead letters."""
+def writer_of(ledger: AsyncEngine) -> OpenWriter:
+    """What opens a writer on a ledger."""
+    return partial(_open_writer, ledger)
+
+
+@asynccontextmanager
+async def _open_writer(ledger: AsyncEngine) -> AsyncIterator[LedgerWriter]:
+    async with ledger.connect() as connection:
+        await connection.execute(text(_MAKE_INCOMING))
+        await connection.commit()
+        yield LedgerWriter(connection)
+
+
+async def _ingest(connection: AsyncConnection, partition: int, stream: str, entries: Sequence[StreamEntry]) -> int:
     batches: list[tuple[StreamEntry, ClaimsEntry]] = []
     others: list[tuple[StreamEntry, ReleaseEntry | ControlEntry]] = []
     faults: dict[bytes, tuple[StreamEntry, str]] = {}
@@ -66,10 +86,12 @@ async def ingest(connection: AsyncConnection, partition: int, stream: str, entri
     await migrations.hold(connection, LOCK_TIMEOUT)
     for entry, fault in await _insert_claims(connection, partition, batches):
         faults[entry[0]] = (entry, fault)
+    done: list[Action] = []
     for entry, other in others:
-        refused = await _apply(connection, partition, other)
+        refused = await _apply(connection, partition, other, done)
         if refused is not None:
             faults[entry[0]] = (entry, refused)
+    await actions.append(connection, done)  # last: it holds a lock for which operators' acts wait
     await _bury(connection, stream, list(faults.values()))
     return len(faults)
 
@@ -126,16 +148,20 @@ async def _insert(driver: Any, packed: bytes) -> list[int]:
     return sorted(serial for (serial,) in await driver.fetch(_CONFLICTS))
 
 
-async def _apply(connection: AsyncConnection, partition: int, entry: ReleaseEntry | ControlEntry) -> str | None:
-    if isinstance(entry, ReleaseEntry):
-        return await _release(connection, partition, entry)
+async def _apply(
+    connection: AsyncConnection, partition: int, entry: ReleaseEntry | ControlEntry, done: list[Action]
+) -> str | None:
+    """Why an entry cannot be written, or None; what an operator did by it goes to `done`."""
     try:
         async with connection.begin_nested():
-            await drops_store.record(connection, entry.drop_id, entry.control)
+            if isinstance(entry, ReleaseEntry):
+                return await _release(connection, partition, entry, done)
+            _, action = await drops_store.record(connection, entry.drop_id, entry.control, from_ms(entry.at_ms))
+        done += [action] if action is not None else []
     except FlashclaimError as error:
         return error.detail
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        return f"makes no legal drop: {type(error).__name__}: {error}"[:300]
+        return f"makes no legal act: {type(error).__name__}: {error}"[:300]
     except DBAPIError as error:
         # A ledger that is away is asked again; an entry that it can never take must not hold up those behind it.
         if not _is_data_fault(error):
@@ -149,18 +175,36 @@ def _is_data_fault(error: DBAPIError) -> bool:
     return str(getattr(error.orig, "sqlstate", None) or "")[:2] in ("22", "23")
 
 
-async def _release(connection: AsyncConnection, partition: int, entry: ReleaseEntry) -> str | None:
+async def _release(
+    connection: AsyncConnection, partition: int, entry: ReleaseEntry, actions_done: list[Action]
+) -> str | None:
     is_claim = and_(claims.c.drop_id == entry.drop_id, claims.c.partition == partition, claims.c.serial == entry.serial)
     released_at = from_ms(entry.at_ms)
     done = await connection.execute(
         update(claims).where(is_claim, claims.c.released_at.is_(None)).values(released_at=released_at)
     )
     if done.rowcount == 1:
+        actions_done.append(_action(partition, entry))
         return None
     found = (await connection.execute(select(claims.c.released_at).where(is_claim))).one_or_none()
     if found is None:
         return f"claim {entry.drop_id}.{partition}.{entry.serial} was given back, but the ledger has no such claim"
     return None if found.released_at == released_at else "given back twice"
+
+
+def _action(partition: int, entry: ReleaseEntry) -> Action:
+    at = from_ms(entry.at_ms)
+    return Action(
+        object=f"claim:{entry.drop_id}.{partition}.{entry.serial}",
+        verb="release",
+        actor=entry.actor,
+        at=at,
+        applied_at=at,
+        change={"reason": entry.reason, "item": entry.item, "quantity": entry.quantity},
+        before={"released_at": None},
+        after={"released_at": at.isoformat()},
+        drop_id=entry.drop_id,
+    )
 
 
 async def _bury(connection: AsyncConnection, stream: str, faults: Sequence[tuple[StreamEntry, str]]) -> None:

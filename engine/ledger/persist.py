@@ -6,7 +6,9 @@ while. The worker never ends because a store is away: it says so, waits, and goe
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager
+from typing import Protocol
 
 import structlog
 from asyncpg import InterfaceError, PostgresError
@@ -14,14 +16,11 @@ from prometheus_client import Counter, Gauge, Histogram
 from redis.asyncio import Redis
 from redis.exceptions import RedisError, ResponseError
 from sqlalchemy.exc import SQLAlchemyError
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from engine.bounds import INGEST_ENTRIES_MAX, TAKE_OVER_IDLE_MS
 from engine.claims import keys
-from engine.claims.outbox import GROUP, entry_order
+from engine.claims.outbox import GROUP, StreamEntry, entry_order
 from engine.errors import Unavailable
-from engine.ledger.ingest import StreamEntry, ingest, prepare
-from engine.runtime.connections import Stores
 
 BLOCK_MS = 250
 BACK_OFF_S_MAX = 5.0
@@ -38,14 +37,29 @@ READ_SECONDS = Histogram("flashclaim_ledger_read_seconds", "Time to write one re
 _log = structlog.get_logger(__name__)
 
 
+class Writer(Protocol):
+    """The ledger as a worker writes it: one read of the outbox is one transaction."""
+
+    async def write(self, partition: int, stream: str, entries: Sequence[StreamEntry]) -> int:
+        """Write entries down; how many went to the dead letters. Nothing is there before `commit`."""
+        ...
+
+    async def commit(self) -> None: ...
+
+
+OpenWriter = Callable[[], AbstractAsyncContextManager[Writer]]
+
+
 class Persister:
     """One worker: writes the outboxes of all partitions into the ledger until it is told to stop.
 
-    `name` is the consumer's name in the group; it must differ from those of all other workers that live.
+    `open_writer` opens the ledger (`engine.ledger.ingest.writer_of`); `name` is the consumer's name in the group: it
+    must differ from those of all other workers that live.
     """
 
-    def __init__(self, stores: Stores, partitions: int, name: str) -> None:
-        self._stores = stores
+    def __init__(self, redis: "Redis", open_writer: OpenWriter, partitions: int, name: str) -> None:
+        self._redis = redis
+        self._open_writer = open_writer
         self._partitions = partitions
         self._name = name
 
@@ -59,27 +73,26 @@ class Persister:
         back_off_s = 0.1
         while not stop.is_set():
             try:
-                async with self._stores.ledger.connect() as connection:
-                    await prepare(connection)
-                    outbox = Outbox(self._stores.redis, partition, self._name)
+                async with self._open_writer() as writer:
+                    outbox = Outbox(self._redis, partition, self._name)
                     await outbox.open()
                     while not stop.is_set():
-                        await self._step(connection, outbox)
+                        await self._step(writer, outbox)
                         back_off_s = 0.1
             except (RedisError, SQLAlchemyError, PostgresError, InterfaceError, OSError, Unavailable) as error:
                 _log.warning("store away", partition=partition, error=str(error)[:200], wait_s=back_off_s)
                 await _wait(stop, back_off_s)
                 back_off_s = min(BACK_OFF_S_MAX, back_off_s * 2)
 
-    async def _step(self, connection: AsyncConnection, outbox: "Outbox") -> None:
+    async def _step(self, writer: Writer, outbox: "Outbox") -> None:
         entries = await outbox.read()
         label = str(outbox.partition)
         if not entries:
             LAG_SECONDS.labels(label).set(0)
             return
         started_s = time.monotonic()
-        buried = await ingest(connection, outbox.partition, outbox.stream, entries)
-        await connection.commit()
+        buried = await writer.write(outbox.partition, outbox.stream, entries)
+        await writer.commit()
         await outbox.acknowledge([entry_id for entry_id, _ in entries])
         READ_SECONDS.observe(time.monotonic() - started_s)
         LAG_SECONDS.labels(label).set(max(0.0, time.time() - entry_order(entries[0][0])[0] / 1000))
@@ -98,7 +111,8 @@ class Outbox:
         self._redis = redis
         self._consumer = consumer
         self._next = "0"  # first what this consumer left pending, then what is new
-        self._tended_s = time.monotonic()
+        self._clock = asyncio.get_running_loop().time
+        self._tended_s = self._clock()
 
     async def open(self) -> None:
         """Make the group where it is missing; it begins with the oldest entry."""
@@ -110,8 +124,8 @@ class Outbox:
 
     async def read(self) -> list[StreamEntry]:
         """The next entries in order, at most 64; none when nothing came for a while."""
-        if time.monotonic() - self._tended_s > HOUSEKEEPING_S:
-            self._tended_s = time.monotonic()
+        if self._clock() - self._tended_s > HOUSEKEEPING_S:
+            self._tended_s = self._clock()
             await self.trim()
             taken = await self._take_over()
             if taken:

@@ -14,6 +14,7 @@ from sqlalchemy import (
     Text,
     UniqueConstraint,
     func,
+    text,
 )
 from sqlalchemy.dialects.postgresql import JSONB
 
@@ -54,6 +55,8 @@ claims = Table(
     Column("released_at", _Instant),
     # One ticket, one claim, for ever; also the way from a member to their claims.
     Index("claims_ticket_key", "member_id", "drop_id", "nonce", unique=True),
+    # What was given back, summed up by the reconciler all the time.
+    Index("claims_released_idx", "drop_id", "partition", postgresql_where=text("released_at is not null")),
 )
 
 members = Table(
@@ -65,19 +68,23 @@ members = Table(
     Column("updated_at", _Instant, nullable=False, server_default=func.now()),
 )
 
+# Who did what, when, and what was before and after; only ever added to, and chained (engine/ledger/actions.py).
 operator_actions = Table(
     "operator_actions",
     metadata,
     Column("id", BigInteger, Identity(always=True), primary_key=True),
-    Column("drop_id", Text, nullable=False),
-    Column("revision", Integer, nullable=False),
+    Column("drop_id", Text),  # none for an act on a member
+    Column("revision", Integer),  # of the drop, for acts on a drop
+    Column("object", Text),  # `drop:…`, `claim:…`, `member:…`; from migration 0003 on
     Column("verb", Text, nullable=False),
     Column("actor", Text, nullable=False),
     Column("act", Text),  # from migration 0002 on; by it a repeated request is recognised
     Column("at", _Instant, nullable=False),
+    Column("applied_at", _Instant),  # when the store did it, by its clock
     Column("change", JSONB, nullable=False),
     Column("before", JSONB),
     Column("after", JSONB, nullable=False),
+    Column("hash", LargeBinary),  # from migration 0003 on
     UniqueConstraint("drop_id", "revision"),
     UniqueConstraint("drop_id", "act"),
 )

@@ -68,7 +68,7 @@ def open_ledger(url: str) -> AsyncEngine:
 async def open_stores(settings: Settings) -> AsyncIterator[Stores]:
     """Both stores, closed at the end. Nothing is connected before it is used."""
     redis = open_redis(settings.redis_url)
-    stores = Stores(redis, open_ledger(settings.postgres_url), RedisStore(redis))
+    stores = Stores(redis, open_ledger(settings.postgres_url), RedisStore(redis, settings.promised))
     try:
         yield stores
     finally:

@@ -13,7 +13,8 @@ from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from engine.claims import keys
+from engine.claims import durability, keys
+from engine.claims.durability import Durability
 from engine.claims.outbox import GROUP
 from engine.ledger import migrations
 from engine.runtime.connections import Stores
@@ -65,28 +66,21 @@ async def _store(redis: "Redis", settings: Settings) -> list[Finding]:
     found = [Finding("ok", f"{name} {version}, {info['used_memory_human']} in use")]
     if tuple(int(part) for part in version.split(".")[:2]) < STORE_VERSION_MIN:
         found = [Finding("error", f"{name} {version} is too old", "use Redis 7.0, Valkey 7.2 or newer")]
-    found += durability_findings({_text(k): _text(v) for k, v in config.items()}, settings.durability)
-    if info.get("role") in ("slave", "replica"):
-        found.append(Finding("error", "the store is a replica", "point FLASHCLAIM_REDIS_URL at the primary"))
+    told = {_text(name): _text(value) for name, value in config.items()}
+    found += durability_findings(told, settings.promised, str(info["role"]))
     for partition in range(settings.partitions):
         found += await _outbox(redis, keys.outbox(partition))
     return found
 
 
-def durability_findings(config: Mapping[str, str], durability: str) -> list[Finding]:
+def durability_findings(config: Mapping[str, str], promised: Durability, role: str) -> list[Finding]:
     """Whether the store's settings keep what the durability level promises."""
-    if durability == "memory":
-        return [
+    found = [Finding("error", fault.found, fault.advice) for fault in durability.faults(promised, role, config)]
+    if promised.level == "memory":
+        found.append(
             Finding("warning", "durability is `memory`: a crash of the store loses claims that members were told of")
-        ]
-    found = []
-    for name, wanted in (("appendonly", "yes"), ("appendfsync", "always"), ("maxmemory-policy", "noeviction")):
-        if config.get(name) == wanted:
-            found.append(Finding("ok", f"{name} {wanted}"))
-        else:
-            advice = f"set `{name} {wanted}`: a claim must be on disk before a member is told, and never be evicted"
-            found.append(Finding("error", f"{name} is {config.get(name)!r}", advice))
-    return found
+        )
+    return found or [Finding("ok", f"the store's settings keep the durability `{promised.level}`")]
 
 
 async def _outbox(redis: "Redis", stream: str) -> list[Finding]:

@@ -28,6 +28,7 @@ from engine.runtime.servers import (
     ServerFailed,
     end_leftover,
     is_answering,
+    is_ready,
     running_pid,
     stop_process,
 )
@@ -148,11 +149,11 @@ class Instance:
             self._say(f"starting {name}")
             self._parts[name].start()
         deadline = time.monotonic() + API_START_S_MAX
-        while not is_answering(self._port):
+        while not is_ready(self.url):
             if self._stop_asked:
                 return
             if self._parts["api"].pid is None or time.monotonic() > deadline:
-                raise ServerFailed(f"the API did not start: see {self._dir / 'api.log'}")
+                raise ServerFailed(f"the API is not ready: see api.log and worker.log in {self._dir}")
             time.sleep(0.05)
         self._write_dev_file()
         self._say(f"ready {self.url}")

@@ -16,8 +16,11 @@ import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
+
+import httpx
 
 from engine.errors import Misconfigured
 
@@ -275,6 +278,14 @@ def is_answering(port: int) -> bool:
         with socket.create_connection(("127.0.0.1", port), timeout=1):
             return True
     except OSError:
+        return False
+
+
+def is_ready(url: str) -> bool:
+    """Whether the API at a URL says that it can decide claims."""
+    try:
+        return httpx.get(f"{url}/readyz", timeout=2).status_code == HTTPStatus.OK
+    except httpx.HTTPError:
         return False
 
 

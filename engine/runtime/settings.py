@@ -17,6 +17,7 @@ from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
 from engine.bounds import OUTBOX_BYTES_MAX, PARTITIONS_MAX
+from engine.claims.durability import Durability, Level
 from engine.claims.keyring import Keyring
 from engine.errors import Misconfigured
 from engine.runtime import keyfile
@@ -46,7 +47,9 @@ class Settings(BaseSettings):
     redis_url: str = Field(repr=False)  # the two may hold a password
     postgres_url: str = Field(repr=False)
     partitions: int = Field(1, ge=1, le=PARTITIONS_MAX)
-    durability: Literal["disk", "replica", "memory"] = "disk"
+    durability: Level = "disk"
+    durability_checked: bool = True  # false: the operator answers for the store's settings
+    replicas_min: int = Field(1, ge=1, le=16)  # at the level `replica`
 
     ticket_keys: Keys  # key id → secret, hexadecimal
     ticket_key_id: int = 1
@@ -76,6 +79,10 @@ class Settings(BaseSettings):
         if self.session_secret is not None and len(self.session_secret.get_secret_value()) < 32:
             raise ValueError("session_secret is shorter than 32 characters")
         return self
+
+    @property
+    def promised(self) -> Durability:
+        return Durability(self.durability, self.replicas_min, self.durability_checked)
 
     @property
     def ticket_keyring(self) -> Keyring:

@@ -16,9 +16,11 @@ from pathlib import Path
 from sqlalchemy import text
 
 from engine.claims import keys
+from engine.claims.durability import Durability
 from engine.claims.store import RedisStore
 from engine.claims.wire import ClaimRequest, pack_request
 from engine.ledger.audit import wait_until_recorded
+from engine.ledger.ingest import writer_of
 from engine.ledger.migrations import migrate
 from engine.ledger.persist import Persister
 from engine.runtime.connections import Stores, open_ledger, open_redis
@@ -52,7 +54,7 @@ async def ingest_rate(stores: Stores, number: int) -> float:
     claims = await fill(stores, f"round-{number}")
     stop = asyncio.Event()
     began_s = time.perf_counter()
-    working = asyncio.create_task(Persister(stores, 1, "bench").run(stop))
+    working = asyncio.create_task(Persister(stores.redis, writer_of(stores.ledger), 1, "bench").run(stop))
     if not await wait_until_recorded(stores.redis, 1, 120):
         raise RuntimeError("the worker did not finish within two minutes")
     took_s = time.perf_counter() - began_s
@@ -74,7 +76,7 @@ async def single_row_rate(stores: Stores, number: int) -> float:
 
 async def _measure(redis_url: str, postgres_url: str, rounds: int, say: Callable[[str], None]) -> tuple[float, float]:
     redis = open_redis(redis_url)
-    stores = Stores(redis, open_ledger(postgres_url), RedisStore(redis))
+    stores = Stores(redis, open_ledger(postgres_url), RedisStore(redis, Durability()))
     await migrate(stores.ledger)
     ours, single = [], []
     for number in range(rounds):

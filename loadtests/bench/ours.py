@@ -20,6 +20,7 @@ from engine.drops.model import Actor, to_ms
 from engine.drops.service import Drops
 from engine.drops.spec import parse
 from engine.ledger.audit import AuditReport, audit, wait_until_recorded
+from engine.ledger.ingest import writer_of
 from engine.ledger.migrations import migrate
 from engine.ledger.persist import Persister
 from engine.members.model import TOWNS, Session
@@ -145,7 +146,9 @@ class Ours(Contestant):
         """Empty the outbox with one worker, as it would have been emptied meanwhile; then audit."""
         settings, stop = self.settings, asyncio.Event()
         async with open_stores(settings) as stores:
-            working = asyncio.create_task(Persister(stores, settings.partitions, "bench").run(stop))
+            working = asyncio.create_task(
+                Persister(stores.redis, writer_of(stores.ledger), settings.partitions, "bench").run(stop)
+            )
             if not await wait_until_recorded(stores.redis, settings.partitions, 120):
                 raise BenchFailed("the worker did not empty the outbox within two minutes")
             stop.set()

@@ -104,7 +104,7 @@ class TestIssued:
         await front.launched()
         async with ledger.begin() as connection:
             for member in ("m-1", "m-2"):
-                await members_store.put(connection, member, "one-person", {"town": "大朗"})
+                await members_store.put(connection, member, "one-person", {"town": "大朗"}, "boss")
         codes = []
         for member in ("m-1", "m-2"):
             answer = await front.ask(request("POST", TICKET, [bare_session(settings, member)]))

@@ -10,7 +10,7 @@ from redis import Redis
 
 import lua
 from engine.claims import keys
-from engine.claims.model import DropState, Verdict, Window, decide, release
+from engine.claims.model import Caller, DropState, PartitionState, Verdict, Window, decide_batch, release
 from engine.claims.outbox import ClaimsEntry, ControlEntry, ReleaseEntry, control_text, decode
 from engine.claims.store import unpack_batch
 from engine.claims.wire import ClaimRequest, pack_request, unpack_stored
@@ -19,7 +19,7 @@ from engine.drops.spec import DropSpec
 
 CLOCK = (Path(__file__).parent / "stubs" / "now.lua").read_text()
 OPENS = datetime(2025, 6, 14, 2, 0, tzinfo=UTC)
-DROP_ID, EPOCH = "lychee", 1
+DROP_ID, EPOCH, HOME = "lychee", 1, "home-1"
 DAY_MS = 86_400_000
 
 SPEC = DropSpec.model_validate(
@@ -74,21 +74,30 @@ class StoreMachine(RuleBasedStateMachine):
         super().__init__()
         self.redis.flushall()
         self.now_ms = to_ms(OPENS) - 60_000
-        self.state: DropState | None = None
+        self.partition = PartitionState(HOME)
+        self.redis.set(keys.home(0), HOME)
         self.drop: Drop | None = None
         self.accepted: list[tuple[str, int]] = []
         self.is_sound = True  # after a failed step only that step's own failure shall be told
         self.set_clock()
 
+    @property
+    def state(self) -> DropState | None:
+        return self.partition.drops.get(DROP_ID)
+
     def set_clock(self) -> None:
         self.redis.set("test:now", self.now_ms)
 
-    def run(self, name: str, arguments: list[Any]) -> Any:
-        script_keys = [keys.drop(0, DROP_ID), keys.claims(0, DROP_ID), keys.outbox(0)]
-        if name == "control":
-            del script_keys[1]
+    def run(self, name: str, arguments: list[Any], home: str = HOME) -> Any:
+        places = {
+            "drop_key": keys.drop(0, DROP_ID),
+            "claims_key": keys.claims(0, DROP_ID),
+            "outbox_key": keys.outbox(0),
+            "home_key": keys.home(0),
+            "told_key": keys.told(0),
+        }
         script = lua.load(name, now=CLOCK)
-        return self.redis.eval(script.text, len(script_keys), *script_keys, *arguments)
+        return self.redis.eval(script.text, len(script.keys), *(places[key] for key in script.keys), home, *arguments)
 
     def control(self, verb: Verb, change: dict[str, Any] | None = None) -> None:
         revision = self.drop.revision + 1 if self.drop else 1
@@ -97,17 +106,17 @@ class StoreMachine(RuleBasedStateMachine):
         fields = store_fields(changed, 1, 0)
         flat = [part for pair in fields.items() for part in pair]
         arguments = [DROP_ID, revision, control.act, control_text(control), *flat]
-        assert self.run("control", arguments) == b"applied"
+        assert self.run("control", arguments, home="elsewhere") == b"not-ready"
+        assert self.run("control", arguments) == b"applied:%d" % self.now_ms
         assert self.run("control", arguments) == b"already"
         assert self.run("control", [DROP_ID, revision, "another", "{}", *flat]) == b"stale:%d" % revision
         self.drop = changed
         waves = [tuple(int(n) for n in wave.split(":")) for wave in fields["waves"].split(",")]
-        if self.state is None:
-            self.state = DropState("", 0, 0, 0, 0, [], {1: 0, 2: 0})
-        self.state.status, self.state.epoch = fields["status"], int(fields["epoch"])
-        self.state.opens_ms, self.state.closes_ms = int(fields["opens_ms"]), int(fields["closes_ms"])
-        self.state.limit = int(fields["limit"])
-        self.state.waves = [(at, item, quantity) for at, item, quantity in waves]
+        state = self.partition.drops.setdefault(DROP_ID, DropState("", 0, 0, 0, 0, [], {1: 0, 2: 0}))
+        state.status, state.epoch = fields["status"], int(fields["epoch"])
+        state.opens_ms, state.closes_ms = int(fields["opens_ms"]), int(fields["closes_ms"])
+        state.limit = int(fields["limit"])
+        state.waves = [(at, item, quantity) for at, item, quantity in waves]
 
     @property
     def status(self) -> Status | None:
@@ -162,17 +171,23 @@ class StoreMachine(RuleBasedStateMachine):
         self.now_ms += step_ms
         self.set_clock()
 
-    @rule(batch=st.lists(requests(), min_size=1, max_size=6), epoch=st.sampled_from([EPOCH] * 9 + [2]))
-    def claim(self, batch: list[tuple[ClaimRequest, Window]], epoch: int) -> None:
+    @rule(
+        batch=st.lists(requests(), min_size=1, max_size=6),
+        epoch=st.sampled_from([EPOCH] * 9 + [2]),
+        home=st.sampled_from([HOME] * 9 + ["elsewhere"]),
+        told_beyond=st.sampled_from([0] * 9 + [1]),  # 1: a serial that the state does not know, it has lost a claim
+    )
+    def claim(self, batch: list[tuple[ClaimRequest, Window]], epoch: int, home: str, told_beyond: int) -> None:
         arguments = [
             window.not_before_ms.to_bytes(6, "big") + window.expires_at_ms.to_bytes(6, "big") + pack_request(request)
             for request, window in batch
         ]
         self.is_sound = False
-        reply = unpack_batch(self.run("claim", [DROP_ID, epoch, *arguments]))
+        told = (self.state.serial if self.state else 0) + told_beyond
+        reply = unpack_batch(self.run("claim", [DROP_ID, epoch, told, *arguments], home))
         assert reply.now_ms == self.now_ms
-        for index, (request, window) in enumerate(batch):
-            expected = decide(self.state, request, window, epoch, self.now_ms)
+        decided = decide_batch(self.partition, DROP_ID, Caller(home, epoch, told), batch, self.now_ms)
+        for index, ((request, _), expected) in enumerate(zip(batch, decided, strict=True)):
             if expected.verdict is not Verdict.ACCEPTED:
                 assert reply.decisions[index] == expected
             else:
@@ -186,11 +201,16 @@ class StoreMachine(RuleBasedStateMachine):
         subject, serial = data.draw(st.sampled_from(self.accepted))
         if is_other:
             serial += 1_000
-        reply = self.run("release", [DROP_ID, epoch, subject, serial, '{"actor": "operator", "reason": "test"}'])
+        why = '{"actor": "operator", "reason": "test"}'
+        assert self.run("release", [DROP_ID, epoch, subject, serial, why], home="elsewhere") == b"not-ready"
+        reply = self.run("release", [DROP_ID, epoch, subject, serial, why])
         assert reply.decode().partition(":")[0] == release(self.state, subject, serial, epoch)
 
     @invariant()
     def store_and_model_are_the_same(self) -> None:
+        found = cast(dict[bytes, bytes], self.redis.hgetall(keys.told(0)))
+        told = {drop.decode(): int(serial) for drop, serial in found.items()}
+        assert told == {drop: serial for drop, serial in self.partition.told.items() if serial}
         fields = self.redis.hgetall(keys.drop(0, DROP_ID))
         if self.state is None:
             assert not fields

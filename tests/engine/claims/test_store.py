@@ -8,6 +8,7 @@ import pytest
 
 import lua
 from engine.bounds import STORE_TIMEOUT_S
+from engine.claims.durability import Durability
 from engine.claims.model import OutcomeUnknown, StoreUnavailable
 from engine.claims.pipe import PipeBroken
 from engine.claims.store import RedisStore
@@ -31,7 +32,7 @@ async def silent_port() -> AsyncIterator[int]:
 
 
 async def ask(store: RedisStore) -> object:
-    return await store.run(lua.load("claim"), ("a", "b", "c"), ("trial", 1))
+    return await store.run(lua.load("claim"), ("a", "b", "c", "d", "e"), ("trial", 1, 0))
 
 
 async def test_all_who_wait_for_a_silent_store_hear_after_one_timeout(
@@ -40,7 +41,7 @@ async def test_all_who_wait_for_a_silent_store_hear_after_one_timeout(
     assert STORE_TIMEOUT_S > 1
     monkeypatch.setattr(connections, "STORE_TIMEOUT_S", 0.3)
     redis = open_redis(f"redis://127.0.0.1:{silent_port}/0")
-    store = RedisStore(redis)
+    store = RedisStore(redis, Durability())
     began_s = time.perf_counter()
     answers = await asyncio.gather(*(ask(store) for _ in range(5)), return_exceptions=True)
     assert {type(answer) for answer in answers} == {StoreUnavailable}

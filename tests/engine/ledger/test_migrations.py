@@ -17,12 +17,12 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine
 from structlog.testing import capture_logs
 
-from engine.claims.store import RedisStore
 from engine.ledger import migrations
+from engine.ledger.ingest import writer_of
 from engine.ledger.migrations import LedgerBusy, LedgerForeign, LosesData, NoSuchRevision, migrate
 from engine.ledger.persist import Persister
 from engine.ledger.schema import claims, dead_letters, metadata
-from engine.runtime.connections import Stores, open_ledger
+from engine.runtime.connections import open_ledger
 from tests.engine.ledger.test_persist import add, entry
 
 BATCH = 64
@@ -111,7 +111,7 @@ async def traffic(redis: "Redis", ledger: AsyncEngine) -> AsyncIterator["Traffic
     """Claims that are decided all the time, and one real worker that writes them down."""
     running = Traffic(redis, ledger)
     stop = asyncio.Event()
-    worker = Persister(Stores(redis, ledger, RedisStore(redis)), 1, "worker")
+    worker = Persister(redis, writer_of(ledger), 1, "worker")
     working = [asyncio.create_task(worker.run(stop)), asyncio.create_task(running.decide(stop))]
     yield running
     stop.set()

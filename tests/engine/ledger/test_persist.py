@@ -207,7 +207,7 @@ async def test_a_worker_survives_a_ledger_that_is_locked(stores: Stores, monkeyp
     stop = asyncio.Event()
     async with stores.ledger.connect() as connection:
         await connection.execute(text("lock table claims in share mode"))
-        working = asyncio.create_task(Persister(stores, 1, "worker").run(stop))
+        working = asyncio.create_task(Persister(stores.redis, ingest.writer_of(stores.ledger), 1, "worker").run(stop))
         await asyncio.sleep(0.3)
         assert not working.done()
         assert await rows(stores.ledger) == 0

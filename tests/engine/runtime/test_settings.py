@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from engine.claims.durability import Durability
 from engine.errors import Misconfigured
 from engine.runtime.connections import open_ledger, open_redis
 from engine.runtime.doctor import durability_findings
@@ -145,8 +146,8 @@ def test_a_file_and_the_environment_name_settings_too(
 )
 def test_a_store_that_breaks_its_promise_is_an_error(name: str, value: str) -> None:
     safe = {"appendonly": "yes", "appendfsync": "always", "maxmemory-policy": "noeviction"}
-    assert {finding.level for finding in durability_findings(safe, "disk")} == {"ok"}
-    (bad,) = [f for f in durability_findings({**safe, name: value}, "disk") if f.level == "error"]
+    assert {finding.level for finding in durability_findings(safe, Durability(), "master")} == {"ok"}
+    (bad,) = [f for f in durability_findings({**safe, name: value}, Durability(), "master") if f.level == "error"]
     assert name in bad.what
     assert f"set `{name} {safe[name]}`" in bad.advice
 

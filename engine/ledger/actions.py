@@ -1,0 +1,103 @@
+"""The record of what operators did: who, what, before, after; each row carries a hash of itself and of the row before.
+
+Whoever changes or takes out a row after the fact breaks the hashes behind it, and `flashclaim audit` says where. The
+last hash, kept elsewhere, also shows a chain that was cut short or written anew as a whole. Source of the construction:
+S. Haber and W. S. Stornetta, "How to time-stamp a digital document", Journal of Cryptology 3 (1991), 5.1 (linking).
+"""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from hashlib import sha256
+from typing import Any, NamedTuple
+
+from sqlalchemy import select, text
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from engine.ledger.schema import operator_actions
+
+_ADVISORY_LOCK = 0x636861696E  # "chain": one row is linked at a time
+_COLUMNS = operator_actions.c
+
+
+@dataclass(frozen=True, slots=True)
+class Action:
+    """One act: `object` is what it was done to, as `drop:…`, `claim:…` or `member:…`."""
+
+    object: str
+    verb: str
+    actor: str
+    at: datetime
+    applied_at: datetime
+    change: Mapping[str, Any]
+    before: Mapping[str, Any] | None
+    after: Mapping[str, Any]
+    drop_id: str | None = None
+    revision: int | None = None
+    act: str | None = None
+
+    def __post_init__(self) -> None:
+        """Raise `ValueError` for what PostgreSQL takes in no text, before anything is written on its behalf."""
+        if b"\\u0000" in _spelled(self):
+            raise ValueError("a text with a zero byte")
+
+
+class Link(NamedTuple):
+    """A row of the chain as it lies in the ledger."""
+
+    id: int
+    action: Action
+    hash: bytes
+
+
+async def append(connection: AsyncConnection, actions: Sequence[Action]) -> None:
+    """Link actions to the chain. Everybody who acts waits until the transaction ends: do it last."""
+    if not actions:
+        return
+    await connection.execute(text("select pg_advisory_xact_lock(:key)"), {"key": _ADVISORY_LOCK})
+    last = select(_COLUMNS.hash).where(_COLUMNS.hash.is_not(None)).order_by(_COLUMNS.id.desc()).limit(1)
+    before = (await connection.execute(last)).scalar() or b""
+    for action in actions:
+        link = link_hash(before, action)
+        row = {name: getattr(action, name) for name in Action.__slots__} | {"hash": link}
+        # A drop's first act may be written down by its service and by a worker at the same moment: once is enough.
+        done = await connection.execute(insert(operator_actions).values(row).on_conflict_do_nothing())
+        before = link if done.rowcount == 1 else before
+
+
+async def chain(connection: AsyncConnection) -> list[Link]:
+    """All rows that are chained, in order."""
+    rows = await connection.execute(select(operator_actions).where(_COLUMNS.hash.is_not(None)).order_by(_COLUMNS.id))
+    return [Link(row.id, Action(**{name: getattr(row, name) for name in Action.__slots__}), row.hash) for row in rows]
+
+
+def broken_links(links: Iterable[Link]) -> list[str]:
+    """Each row whose hash does not follow from its content and the row before. Pure."""
+    found = []
+    before = b""
+    for link in links:
+        if link_hash(before, link.action) != link.hash:
+            found.append(
+                f"operator action {link.id} ({link.action.verb} {link.action.object}) was altered, or one before it"
+            )
+        before = link.hash
+    return found
+
+
+def link_hash(before: bytes, action: Action) -> bytes:
+    """SHA-256 over the hash before and the action's content, in one spelling."""
+    return sha256(before + _spelled(action)).digest()
+
+
+def _spelled(action: Action) -> bytes:
+    return json.dumps(_content(action), sort_keys=True, ensure_ascii=False).encode()
+
+
+def _content(action: Action) -> dict[str, Any]:
+    return {name: _plain(getattr(action, name)) for name in Action.__slots__}
+
+
+def _plain(value: Any) -> Any:
+    return value.astimezone(UTC).isoformat() if isinstance(value, datetime) else value

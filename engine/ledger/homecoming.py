@@ -1,0 +1,136 @@
+"""Lets a store decide again that is new to us: one that was restarted, promoted, copied, or put in another's place.
+
+Such a store may lack what members were told. So nothing is decided by it (`fc:{p}:home`, lua/claim.lua) until the
+worker has compared each drop's state in it with the ledger: the epoch, the revision, and the last serial; and with the
+highest serial that the API's processes say they were told. What is behind is rebuilt from the ledger; what is missing
+stays missing, and is told to the operator.
+"""
+
+import asyncio
+from dataclasses import dataclass
+from enum import StrEnum
+
+import structlog
+from prometheus_client import Gauge
+from sqlalchemy import text
+
+import lua
+from engine.bounds import HOMECOMING_GRACE_S
+from engine.claims import keys
+from engine.drops.model import Actor
+from engine.ledger.rebuild import Rebuild, RebuildRefused
+from engine.runtime.connections import Stores
+
+AT_HOME = Gauge(
+    "flashclaim_store_at_home", "Whether the store may decide: 1, or 0 until it was compared", ["partition"]
+)
+_log = structlog.get_logger(__name__)
+_KEEPER = Actor("homecoming")
+# The last serial by the primary key, for each drop that was created; one index look-up each.
+_DROPS = """
+    select id, status, revision, epoch,
+        coalesce((select max(serial) from claims where drop_id = drops.id and partition = :partition), 0) as serial
+    from drops order by id
+"""
+
+
+class Standing(StrEnum):
+    """How a drop's state in the store stands to the ledger."""
+
+    WHOLE = "whole"
+    MISSING = "missing"
+    BEHIND = "behind"
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What is known of a drop in one partition: by the ledger, or by the store."""
+
+    revision: int
+    epoch: int
+    serial: int
+
+
+def standing(recorded: Known, stored: Known | None, told: int) -> Standing:
+    """Whether a drop may be decided by what the store has of it.
+
+    A store that is further than the ledger is whole: its outbox tells the ledger the rest. One of another epoch than
+    the ledger's was fenced, and waits for its rebuild.
+    """
+    if stored is None:
+        return Standing.MISSING
+    is_behind = stored.revision < recorded.revision or stored.serial < max(recorded.serial, told)
+    is_fenced = stored.epoch != recorded.epoch and stored.revision <= recorded.revision
+    return Standing.BEHIND if is_behind or is_fenced else Standing.WHOLE
+
+
+class Homecoming:
+    """Watches which store there is, for all partitions."""
+
+    def __init__(self, stores: Stores, partitions: int) -> None:
+        self._stores = stores
+        self._partitions = partitions
+        self._seen: dict[int, tuple[str, float]] = {}  # partition → a store that is not at home, and since when
+
+    async def look(self) -> bool:
+        """Compare whatever store is new; whether all are at home. Raises `Unavailable` and the ledger's errors."""
+        return all([await self._look(partition) for partition in range(self._partitions)])
+
+    async def _look(self, partition: int) -> bool:
+        home = await self._stores.scripts.home()
+        known = await self._stores.scripts.ask("GET", keys.home(partition))
+        if known is not None and known.decode() == home:
+            self._seen.pop(partition, None)
+            AT_HOME.labels(str(partition)).set(1)
+            return True
+        AT_HOME.labels(str(partition)).set(0)
+        now_s = asyncio.get_running_loop().time()
+        if self._seen.get(partition, ("", 0.0))[0] != home:
+            self._seen[partition] = (home, now_s)
+            _log.warning("store is new", partition=partition, store=home[:8], before=(known or b"none").decode()[:8])
+        drops = await self._recorded(partition)
+        if drops and now_s - self._seen[partition][1] < HOMECOMING_GRACE_S:
+            return False  # whoever was told something by the store before has a moment to say so
+        for drop_id, recorded in drops.items():
+            await self._bring_home(partition, drop_id, recorded)
+        reply = await self._stores.scripts.run(lua.load("settle"), (keys.home(partition),), (home,))
+        _log.info("store compared", partition=partition, store=home[:8], drops=len(drops), outcome=reply.decode())
+        return False  # the next look sees it
+
+    async def _bring_home(self, partition: int, drop_id: str, recorded: Known) -> None:
+        told = int(await self._stores.scripts.ask("HGET", keys.told(partition), drop_id) or 0)
+        found = standing(recorded, await self._stored(partition, drop_id), told)
+        if found is Standing.MISSING:
+            _log.error("drop missing", drop=drop_id, partition=partition, advice=f"flashclaim rebuild {drop_id}")
+        if found is Standing.BEHIND:
+            _log.error("drop behind", drop=drop_id, partition=partition, recorded=recorded.serial, told=told)
+            await bring_back(self._stores, self._partitions, drop_id, "the store was behind the ledger")
+
+    async def _recorded(self, partition: int) -> dict[str, Known]:
+        async with self._stores.ledger.connect() as connection:
+            rows = await connection.execute(text(_DROPS), {"partition": partition})
+            return {row.id: Known(row.revision, row.epoch, row.serial) for row in rows}
+
+    async def _stored(self, partition: int, drop_id: str) -> Known | None:
+        fields = ("revision", "epoch", "serial")
+        values = await self._stores.scripts.ask("HMGET", keys.drop(partition, drop_id), *fields)
+        return None if None in values else Known(*(int(value) for value in values))
+
+
+async def bring_back(stores: Stores, partitions: int, drop_id: str, reason: str) -> None:
+    """Rebuild a drop without being asked; one that refuses is fenced, and people are told. Raises `Unavailable`."""
+    rebuild = Rebuild(stores, partitions, drop_id)
+    try:
+        report = await rebuild.apply(_KEEPER, reason)
+    except RebuildRefused as error:
+        await rebuild.fence()
+        _log.error("drop not rebuilt", drop=drop_id, error=error.detail[:500], advice=f"flashclaim rebuild {drop_id}")
+        return
+    _log.warning(
+        "drop rebuilt",
+        drop=drop_id,
+        epoch=report.epoch,
+        claims=report.claims,
+        paused=report.is_paused,
+        skipped=report.skipped[:20],
+    )

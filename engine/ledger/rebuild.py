@@ -1,0 +1,319 @@
+"""Makes the store's state of a drop anew from the ledger, under a new epoch, and fences the old one.
+
+In this order, so that it may be cut off anywhere and run again:
+1. fence: nothing is decided under the old epoch any more;
+2. drain: what the old state decided gets into the ledger;
+3. restore: claims that receipts prove and the ledger never saw are recorded;
+4. make: the claims are written beside the old ones;
+5. rebuild: one script puts the new state in the place of the old, and the outbox tells of it.
+
+Until the fifth step is done the drop decides nothing (`not-ready`); it is never made from its start value.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from hashlib import blake2b
+from itertools import islice
+from typing import Any, ClassVar
+
+from sqlalchemy import text
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+import lua
+from engine.bounds import REBUILD_CHUNK_SUBJECTS, REBUILD_DRAIN_S_MAX
+from engine.claims import history, keys
+from engine.claims.history import RecordedClaim
+from engine.claims.outbox import control_text
+from engine.claims.receipt import ReceiptBody
+from engine.claims.wire import StoredClaim, pack_stored, unpack_stored
+from engine.drops import store as drops_store
+from engine.drops.model import Actor, Control, Drop, NoSuchDrop, Status, Verb, after, from_ms, store_fields
+from engine.errors import Refused, Unavailable
+from engine.ledger import actions, remake
+from engine.ledger.audit import wait_until_recorded
+from engine.ledger.ingest import writer_of
+from engine.ledger.persist import Persister
+from engine.ledger.remake import Made
+from engine.ledger.schema import claims
+from engine.runtime.connections import Stores
+
+_NAMED_MAX = 20  # claims of one kind that a report names
+
+
+class RebuildRefused(Refused):
+    """Something is known that a rebuild would contradict or forget; the fact `conflicts` lists it."""
+
+    code: ClassVar[str] = "rebuild-refused"
+
+
+class RebuildBusy(Unavailable):
+    code: ClassVar[str] = "rebuild-busy"
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What a rebuild changes, or has changed when `is_applied`.
+
+    `claims` are in the new state, `restored` of them by receipts alone. `skipped` are serials that somebody was told of
+    and that nobody has proved yet: they are given to nobody else. `only_in_store`, `only_in_ledger` and `other` name
+    differences to the state that was there (`had_state`).
+    """
+
+    drop_id: str
+    epoch: int
+    is_applied: bool
+    is_paused: bool
+    had_state: bool
+    claims: int
+    restored: int
+    serials: dict[int, int]
+    skipped: list[tuple[int, int, int]]  # partition, first, last
+    only_in_store: list[str]
+    only_in_ledger: list[str]
+    other: list[str]
+    conflicts: list[str]
+
+
+class Rebuild:
+    """One rebuild of one drop; `report` is the dry run, `apply` does it."""
+
+    def __init__(self, stores: Stores, partitions: int, drop_id: str, receipts: Sequence[ReceiptBody] = ()) -> None:
+        self._stores = stores
+        self._partitions = partitions
+        self._drop_id = drop_id
+        self._receipts = [body for body in receipts if body.claim_id.drop_id == drop_id]
+
+    async def report(self) -> Report:
+        """What `apply` would do now. Changes nothing. Raises `NoSuchDrop`, `Unavailable`."""
+        return (await self._plan(pause=False)).report
+
+    async def apply(self, actor: Actor, reason: str, *, pause: bool = False) -> Report:
+        """Do it. `pause` leaves a launched drop paused; so does a serial that was told and that nobody can prove.
+
+        Raises `NoSuchDrop`, `RebuildRefused`, `RebuildBusy`, `Unavailable`. Cut off in the middle, it is run again.
+        """
+        async with _alone(self._stores, self._drop_id):
+            (await self._plan(pause=pause)).check()  # before the fence, so that a refusal leaves all as it was
+            await self.fence()
+            plan = await self._plan(pause=pause)
+            plan.check()
+            await self._restore(plan.drop, plan.restored)
+            for partition, made in plan.made.items():
+                await self._make(partition, made)
+            await self._install(plan, actor, reason)
+        return replace(plan.report, is_applied=True)
+
+    async def _read(self) -> Drop:
+        async with self._stores.ledger.connect() as connection:
+            drop = await drops_store.read(connection, self._drop_id)
+        if drop is None:
+            raise NoSuchDrop(f"there is no drop {self._drop_id!r}", drop_id=self._drop_id)
+        return drop
+
+    async def fence(self) -> None:
+        """End the drop's epoch in the store: it decides nothing before it is rebuilt. Raises `Unavailable`."""
+        epoch = (await self._read()).epoch + 1
+        for partition in range(self._partitions):
+            reply = await self._stores.scripts.run(lua.load("fence"), (keys.drop(partition, self._drop_id),), (epoch,))
+            if reply == b"later":
+                raise Unavailable(f"drop {self._drop_id!r} is at a later epoch in the store: try again in a moment")
+
+    async def _drain(self) -> None:
+        """Record what the outboxes hold, whether or not a worker lives."""
+        stop = asyncio.Event()
+        redis, ledger = self._stores.redis, self._stores.ledger
+        worker = Persister(redis, writer_of(ledger), self._partitions, f"rebuild-{self._drop_id}")
+        working = asyncio.create_task(worker.run(stop))
+        try:
+            if not await wait_until_recorded(redis, self._partitions, REBUILD_DRAIN_S_MAX):
+                raise Unavailable("the ledger does not catch up with the outbox: see the worker's log, then try again")
+        finally:
+            stop.set()
+            await working
+
+    async def _plan(self, *, pause: bool) -> "_Plan":
+        # The store is read first: what it had decided by then is in the ledger once the outbox is drained.
+        there = [await self._stored(partition) for partition in range(self._partitions)]
+        await self._drain()
+        drop = await self._read()
+        async with self._stores.ledger.connect() as connection:
+            recorded = [row async for row in history.of_drop(connection, drop.id)]
+        restored, conflicts = remake.restored(recorded, self._receipts)
+        conflicts += [
+            f"{row.claim_id}: a receipt names item {row.item}, the drop has {len(drop.spec.items)}"
+            for row in restored
+            if not 1 <= row.item <= len(drop.spec.items)
+        ]
+        plan = _Plan(drop, restored, conflicts, pause)
+        rows = [] if conflicts else [*recorded, *restored]
+        for partition, (fields, stored) in enumerate(there):
+            told = int(await self._stores.scripts.ask("HGET", keys.told(partition), drop.id) or 0)
+            plan.add(partition, [row for row in rows if row.claim_id.partition == partition], fields, stored, told)
+        return plan
+
+    async def _stored(self, partition: int) -> tuple[dict[bytes, bytes], dict[str, list[StoredClaim]]]:
+        """The state that is there now, as it stands."""
+        ask = self._stores.scripts.ask
+        flat = await ask("HGETALL", keys.drop(partition, self._drop_id))
+        found: dict[str, list[StoredClaim]] = {}
+        cursor: bytes = b"0"
+        while True:
+            cursor, page = await ask("HSCAN", keys.claims(partition, self._drop_id), cursor, "COUNT", 1_000)
+            for subject, value in zip(page[::2], page[1::2], strict=True):
+                found[subject.decode()] = unpack_stored(value)
+            if cursor == b"0":
+                return dict(zip(flat[::2], flat[1::2], strict=True)), found
+
+    async def _restore(self, drop: Drop, rows: Sequence[RecordedClaim]) -> None:
+        if not rows:
+            return
+        values = [
+            {**dict(zip(("drop_id", "partition", "serial"), row.claim_id, strict=True)), "epoch": drop.epoch}
+            | {name: value for name, value in row._asdict().items() if name != "claim_id"}
+            for row in rows
+        ]
+        async with self._stores.ledger.begin() as connection:
+            for chunk in _chunks(values, 1_000):
+                await connection.execute(insert(claims).values(chunk).on_conflict_do_nothing())
+
+    async def _make(self, partition: int, made: Made) -> None:
+        """Write the claims under the key that nothing decides by."""
+        place = keys.made(partition, self._drop_id)
+        await self._stores.redis.unlink(place)
+        packed = ((subject, b"".join(map(pack_stored, held))) for subject, held in made.claims.items())
+        for chunk in _chunks(packed, REBUILD_CHUNK_SUBJECTS):
+            await self._stores.redis.hset(place, mapping=dict(chunk))
+
+    async def _install(self, plan: "_Plan", actor: Actor, reason: str) -> None:
+        drop = plan.drop
+        async with self._stores.ledger.begin() as connection:
+            control = Control(
+                Verb.REBUILD, drop.revision + 1, actor.member_id, await self._now(), actor.act(), plan.change(reason)
+            )
+            changed = after(await drops_store.read(connection, drop.id, for_update=True), control)
+            applied_ms = [await self._put(changed, control, partition, made) for partition, made in plan.made.items()]
+            _, action = await drops_store.record(connection, drop.id, control, from_ms(max(applied_ms)))
+            if action is not None:
+                await actions.append(connection, [action])
+
+    async def _put(self, drop: Drop, control: Control, partition: int, made: Made) -> int:
+        """Put the new state in the place of the old; when, in ms."""
+        fields = store_fields(drop, self._partitions, partition) | {"serial": str(made.serial)}
+        fields |= {f"taken:{item}": str(units) for item, units in made.taken.items()}
+        places = keys.drop(partition, drop.id), keys.claims(partition, drop.id), keys.outbox(partition)
+        reply: bytes = await self._stores.scripts.run(
+            lua.load("rebuild"),
+            (*places, keys.told(partition), keys.made(partition, drop.id)),
+            (
+                drop.id,
+                control.revision,
+                control.act,
+                control_text(control),
+                *(part for pair in fields.items() for part in pair),
+            ),
+        )
+        if reply.startswith(b"stale"):
+            raise Unavailable(f"drop {drop.id!r} was changed in the meantime: try again in a moment")
+        return int(reply.partition(b":")[2])
+
+    async def _now(self) -> Any:
+        seconds, microseconds = await self._stores.scripts.ask("TIME")
+        return from_ms(int(seconds) * 1000 + int(microseconds) // 1000)
+
+
+class _Plan:
+    """What the new state is, and how it differs from the one that is there."""
+
+    def __init__(self, drop: Drop, restored: list[RecordedClaim], conflicts: list[str], pause: bool) -> None:
+        self.drop = drop
+        self.restored = restored
+        self._conflicts = conflicts
+        self._pause = pause
+        self._differences: list[remake.Difference] = []
+        self._had_state = True
+        self.made: dict[int, Made] = {}
+
+    def add(
+        self,
+        partition: int,
+        rows: Sequence[RecordedClaim],
+        fields: Mapping[bytes, bytes],
+        stored: remake.Held,
+        told: int,
+    ) -> None:
+        known = max([0, *(row.claim_id.serial for row in rows)])
+        self._had_state = self._had_state and bool(fields)
+        self._pause = self._pause or told > known
+        serial_min = max(told, int(fields.get(b"serial", 0)))
+        made = self.made[partition] = remake.make(rows, len(self.drop.spec.items), serial_min)
+        difference = remake.compare(self.drop.id, partition, made.claims, stored)
+        self._differences.append(difference)
+        if not self._conflicts and difference.only_in_store:
+            named = ", ".join(str(claim_id) for claim_id in difference.only_in_store[:_NAMED_MAX])
+            self._conflicts.append(
+                f"the store has claims that the ledger has not, and no receipt proves: {named}"
+                " (bring their receipts, or see the dead letters)"
+            )
+
+    def check(self) -> None:
+        """Raise `RebuildRefused` where the new state would contradict or forget something."""
+        if self._conflicts:
+            shown = "; ".join(self._conflicts[:_NAMED_MAX])
+            raise RebuildRefused(f"drop {self.drop.id!r} is not rebuilt: {shown}", conflicts=self._conflicts)
+
+    def change(self, reason: str) -> dict[str, Any]:
+        return {
+            "pause": self._pause,
+            "reason": reason,
+            "restored": len(self.restored),
+            "serials": {str(partition): made.serial for partition, made in self.made.items()},
+            "skipped": [list(gap) for gap in self._skipped()],
+        }
+
+    @property
+    def report(self) -> Report:
+        return Report(
+            drop_id=self.drop.id,
+            epoch=self.drop.epoch + 1,
+            is_applied=False,
+            is_paused=self._pause or self.drop.status is Status.PAUSED,
+            had_state=self._had_state,
+            claims=sum(len(held) for made in self.made.values() for held in made.claims.values()),
+            restored=len(self.restored),
+            serials={partition: made.serial for partition, made in self.made.items()},
+            skipped=self._skipped(),
+            only_in_store=self._named("only_in_store"),
+            only_in_ledger=self._named("only_made"),
+            other=self._named("other"),
+            conflicts=self._conflicts,
+        )
+
+    def _skipped(self) -> list[tuple[int, int, int]]:
+        return [(partition, *gap) for partition, made in self.made.items() for gap in made.skipped]
+
+    def _named(self, kind: str) -> list[str]:
+        return [str(claim_id) for difference in self._differences for claim_id in getattr(difference, kind)]
+
+
+@asynccontextmanager
+async def _alone(stores: Stores, drop_id: str) -> AsyncIterator[AsyncConnection]:
+    """One rebuild of a drop at a time, whoever runs it; the lock ends with its connection."""
+    number = int.from_bytes(blake2b(f"rebuild {drop_id}".encode(), digest_size=8).digest(), "big", signed=True)
+    async with stores.ledger.connect() as connection:
+        if not await connection.scalar(text("select pg_try_advisory_lock(:number)"), {"number": number}):
+            raise RebuildBusy(f"drop {drop_id!r} is being rebuilt already: look again in a moment", retry_after_s=5)
+        await connection.commit()
+        try:
+            yield connection
+        finally:
+            await connection.execute(text("select pg_advisory_unlock(:number)"), {"number": number})
+            await connection.commit()
+
+
+def _chunks(values: Any, size: int) -> Iterator[list[Any]]:
+    source = iter(values)
+    while chunk := list(islice(source, size)):
+        yield chunk

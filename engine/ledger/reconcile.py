@@ -1,0 +1,290 @@
+"""Compares store and ledger all the time, repairs what is provably safe, pauses the drop and tells people of the rest.
+
+One worker of all does it (an advisory lock of the ledger says which). In each round it sees to the store itself
+(homecoming.py), then looks at each open drop: the counters against sums of rows, and one window of rows against the
+claims that the store keeps. The books of the store are kept until the ledger has recorded everything up to them; only
+then are both compared. A difference counts when it is found twice in a row: an act may have come between two reads.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import structlog
+from asyncpg import InterfaceError, PostgresError
+from prometheus_client import Counter, Gauge
+from redis.exceptions import RedisError, ResponseError
+from sqlalchemy import text
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+import lua
+from engine.bounds import RECONCILE_ROWS, RECONCILE_S
+from engine.claims import history, keys
+from engine.claims.outbox import GROUP, entry_order
+from engine.claims.wire import pack_stored, unpack_stored
+from engine.drops.model import Actor, Drop, Status
+from engine.drops.service import Drops
+from engine.errors import FlashclaimError
+from engine.ledger import balance
+from engine.ledger.balance import Books, Finding, Record, Remedy
+from engine.ledger.homecoming import Homecoming, Known, Standing, bring_back, standing
+from engine.ledger.remake import stored_claim
+from engine.runtime.connections import Stores
+
+UNITS = Gauge("flashclaim_units", "Where an item's units are: issued, held, returned, free", ["drop", "item", "state"])
+DIFFERENCES = Gauge("flashclaim_differences", "Differences between store and ledger that stand", ["drop"])
+REPAIRS = Counter("flashclaim_repairs", "What the reconciler has done", ["remedy"])
+CHECKED = Counter("flashclaim_reconciled_claims", "Claims compared one by one")
+_LOCK = 0x62616C616E6365  # "balance": one reconciler at a time
+_log = structlog.get_logger(__name__)
+_ACTOR = Actor("reconciler")
+_OPEN = """
+    select id from drops where status in ('launched', 'paused')
+        and (spec->>'closes_at')::timestamptz > now() - interval '1 day' order by id
+"""
+_AWAY = (RedisError, SQLAlchemyError, PostgresError, InterfaceError, OSError, FlashclaimError)
+
+
+@dataclass(slots=True)
+class _Memo:
+    """What is remembered of a drop in one partition between rounds.
+
+    Sums of claims up to `counted` never change again; `books` wait until the ledger is as far as `mark`.
+    """
+
+    counted: int = 0
+    claims: int = 0
+    claimed: dict[int, int] = field(default_factory=dict)
+    books: Books | None = None
+    mark: bytes = b"0-0"
+    cursor: int = 0
+    suspected: set[str] = field(default_factory=set)
+
+
+class Reconciler:
+    """Looks at everything again and again until it is told to stop."""
+
+    def __init__(self, stores: Stores, partitions: int) -> None:
+        self._stores = stores
+        self._partitions = partitions
+        self._drops = Drops(stores.redis, stores.scripts, stores.ledger, partitions)
+        self._homecoming = Homecoming(stores, partitions)
+        self._memos: dict[tuple[str, int], _Memo] = {}
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Work until `stop` is set; a store that is away is waited for."""
+        while not stop.is_set():
+            try:
+                async with self._elected() as is_elected:
+                    while is_elected and not stop.is_set():
+                        await self.round()
+                        await _pause(stop)
+            except _AWAY as error:
+                _log.warning("not reconciled", error=str(error)[:300])
+            await _pause(stop)
+
+    async def round(self) -> None:
+        """One look at the store and at every open drop."""
+        if not await self._homecoming.look():
+            return
+        async with self._stores.ledger.connect() as connection:
+            open_drops = list(await connection.scalars(text(_OPEN)))
+        for drop_id in open_drops:
+            drop = await self._drops.read(drop_id)
+            count = 0
+            for partition in range(self._partitions):
+                count += await self._look(drop, partition)
+            DIFFERENCES.labels(drop_id).set(count)
+
+    @asynccontextmanager
+    async def _elected(self) -> AsyncIterator[bool]:
+        async with self._stores.ledger.connect() as connection:
+            got = bool(await connection.scalar(text("select pg_try_advisory_lock(:key)"), {"key": _LOCK}))
+            await connection.commit()
+            try:
+                yield got
+            finally:
+                if got:
+                    await connection.execute(text("select pg_advisory_unlock(:key)"), {"key": _LOCK})
+                    await connection.commit()
+
+    async def _look(self, drop: Drop, partition: int) -> int:
+        """Compare a drop in one partition; how many differences stand."""
+        memo = self._memos.setdefault((drop.id, partition), _Memo())
+        if memo.books is None and not await self._open_books(drop, partition, memo):
+            return 1
+        books = memo.books
+        if books is None or not await self._is_recorded(partition, memo.mark):
+            return len(memo.suspected)
+        memo.books = None
+        async with self._stores.ledger.connect() as connection:
+            record = await self._record(connection, drop, partition, memo, books)
+            rows = await history.window(connection, drop.id, partition, memo.cursor, RECONCILE_ROWS)
+        forgotten = await self._compare_claims(drop, partition, memo, rows)
+        found = [*balance.compare(books, record), *(finding for _, finding in forgotten)]
+        self._show(drop, books, record)
+        standing_twice = [finding for finding in found if finding.detail in memo.suspected]
+        memo.suspected = {finding.detail for finding in found}
+        for finding in standing_twice:
+            await self._remedy(drop, partition, finding, books, record, dict(_by_detail(forgotten)))
+        return len(found)
+
+    async def _open_books(self, drop: Drop, partition: int, memo: _Memo) -> bool:
+        """Take down what the store says; false where the drop cannot be decided by it, which is seen to."""
+        async with self._stores.redis.pipeline(transaction=True) as pipeline:
+            pipeline.time()
+            pipeline.hgetall(keys.drop(partition, drop.id))
+            pipeline.xrevrange(keys.outbox(partition), count=1)
+            pipeline.hget(keys.told(partition), drop.id)
+            (now_s, now_us), fields, last, told = await pipeline.execute()
+        async with self._stores.ledger.connect() as connection:
+            serial = await history.last_serial(connection, drop.id, partition)
+        known = _known(fields)
+        found = standing(Known(drop.revision, drop.epoch, serial), known, int(told or 0))
+        if found is not Standing.WHOLE:
+            await self._astray(drop, partition, memo, found)
+            return False
+        memo.suspected.discard(_ASTRAY)
+        memo.books = _books(fields, int(now_s) * 1000 + int(now_us) // 1000)
+        memo.mark = last[0][0] if last else b"0-0"
+        return True
+
+    async def _astray(self, drop: Drop, partition: int, memo: _Memo, found: Standing) -> None:
+        if _ASTRAY not in memo.suspected:
+            memo.suspected.add(_ASTRAY)
+            _log.error("drop astray", drop=drop.id, partition=partition, standing=str(found))
+        elif found is Standing.BEHIND:
+            await bring_back(self._stores, self._partitions, drop.id, "the store was behind, or fenced")
+            REPAIRS.labels("rebuild").inc()
+            memo.suspected.clear()
+            memo.counted, memo.claims, memo.claimed = 0, 0, {}
+
+    async def _is_recorded(self, partition: int, mark: bytes) -> bool:
+        """Whether the ledger has acknowledged every entry up to `mark`."""
+        stream = keys.outbox(partition)
+        try:
+            groups: list[dict[str, Any]] = await self._stores.redis.xinfo_groups(stream)
+        except ResponseError:
+            return True  # there is no stream: nothing was ever decided here
+        for group in groups:
+            if group["name"] == GROUP.encode():
+                pending = await self._stores.redis.xpending(stream, GROUP)
+                is_read = entry_order(group["last-delivered-id"]) >= entry_order(mark)
+                return is_read and (not pending["pending"] or entry_order(pending["min"]) > entry_order(mark))
+        return mark == b"0-0"
+
+    async def _record(
+        self, connection: AsyncConnection, drop: Drop, partition: int, memo: _Memo, books: Books
+    ) -> Record:
+        sums = await history.sums(connection, drop.id, partition, memo.counted + 1, books.serial)
+        for item, (count, claimed) in sums.items():
+            memo.claims += count
+            memo.claimed[item] = memo.claimed.get(item, 0) + claimed
+        memo.counted = max(memo.counted, books.serial)
+        returned = await history.returned(connection, drop.id, partition, books.serial, books.at_ms)
+        skipped = await history.skipped(connection, drop.id, partition)
+        return Record(
+            revision=drop.revision,
+            claims=memo.claims,
+            skipped=sum(last - first + 1 for first, last in skipped),
+            claimed=dict(memo.claimed),
+            returned=returned,
+        )
+
+    async def _compare_claims(
+        self, drop: Drop, partition: int, memo: _Memo, rows: Sequence[history.RecordedClaim]
+    ) -> list[tuple[history.RecordedClaim, Finding]]:
+        """Compare one window of the ledger's claims with those that the store keeps."""
+        if not rows:
+            memo.cursor = 0
+            return []
+        subjects = list({row.subject for row in rows})
+        values = await self._stores.scripts.ask("HMGET", keys.claims(partition, drop.id), *subjects)
+        held = {subject: unpack_stored(value or b"") for subject, value in zip(subjects, values, strict=True)}
+        CHECKED.inc(len(rows))
+        found = balance.compare_claims(rows, held)
+        if not found:
+            memo.cursor = rows[-1].claim_id.serial  # a window with a difference is looked at again
+        return found
+
+    async def _remedy(
+        self,
+        drop: Drop,
+        partition: int,
+        finding: Finding,
+        books: Books,
+        record: Record,
+        forgotten: Mapping[str, history.RecordedClaim],
+    ) -> None:
+        match finding.remedy:
+            case Remedy.REAPPLY:
+                await self._drops.reapply(drop.id)
+            case Remedy.RECOUNT:
+                await self._recount(drop, partition, books, record)
+            case Remedy.PUT_BACK:
+                await self._put_back(drop, partition, forgotten[finding.detail])
+            case Remedy.PAUSE:
+                await self._pause_drop(drop, finding)
+        _log.error("difference", drop=drop.id, partition=partition, remedy=str(finding.remedy), detail=finding.detail)
+        REPAIRS.labels(str(finding.remedy)).inc()
+
+    async def _recount(self, drop: Drop, partition: int, books: Books, record: Record) -> None:
+        triples: list[str | int] = ["serial", books.serial, books.serial]
+        for item, taken in books.taken.items():
+            issued = record.claimed.get(item, 0) - record.returned.get(item, 0)
+            triples += [f"taken:{item}", taken, issued]
+        await self._repair(keys.drop(partition, drop.id), partition, triples)
+
+    async def _put_back(self, drop: Drop, partition: int, row: history.RecordedClaim) -> None:
+        place = keys.claims(partition, drop.id)
+        value = await self._stores.scripts.ask("HGET", place, row.subject) or b""
+        claims = sorted([*unpack_stored(value), stored_claim(row)], key=lambda claim: claim.serial)
+        await self._repair(place, partition, [row.subject, value, b"".join(map(pack_stored, claims))])
+
+    async def _repair(self, place: str, partition: int, triples: Sequence[str | int | bytes]) -> None:
+        await self._stores.scripts.run(lua.load("repair"), (place, keys.home(partition)), triples)
+
+    async def _pause_drop(self, drop: Drop, finding: Finding) -> None:
+        if drop.status is Status.LAUNCHED:
+            await self._drops.pause(drop.id, _ACTOR, reason=finding.detail)
+
+    def _show(self, drop: Drop, books: Books, record: Record) -> None:
+        for item, where in balance.units(books, record).items():
+            name = drop.spec.items[item - 1].id
+            for state, count in where._asdict().items():
+                UNITS.labels(drop.id, name, state).set(count)
+
+
+_ASTRAY = "the drop's state is missing or behind"
+
+
+def _by_detail(
+    forgotten: Sequence[tuple[history.RecordedClaim, Finding]],
+) -> list[tuple[str, history.RecordedClaim]]:
+    return [(finding.detail, row) for row, finding in forgotten]
+
+
+def _known(fields: Mapping[bytes, bytes]) -> Known | None:
+    names = (b"revision", b"epoch", b"serial")
+    return Known(*(int(fields[name]) for name in names)) if all(name in fields for name in names) else None
+
+
+def _books(fields: Mapping[bytes, bytes], at_ms: int) -> Books:
+    waves = [tuple(map(int, wave.split(b":"))) for wave in fields[b"waves"].split(b",") if wave]
+    return Books(
+        at_ms=at_ms,
+        revision=int(fields[b"revision"]),
+        serial=int(fields[b"serial"]),
+        taken={item: int(fields[b"taken:%d" % item]) for item in range(1, int(fields[b"items"]) + 1)},
+        waves=[(at, item, quantity) for at, item, quantity in waves],
+    )
+
+
+async def _pause(stop: asyncio.Event) -> None:
+    try:
+        await asyncio.wait_for(stop.wait(), RECONCILE_S)
+    except TimeoutError:
+        return

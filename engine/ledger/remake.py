@@ -1,0 +1,122 @@
+"""The state of a drop in one partition, made from what is recorded of it: pure.
+
+What is made equals what the store had, but for claims that never reached the ledger; receipts bring those back.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+
+from engine.claims.history import RecordedClaim
+from engine.claims.receipt import ReceiptBody
+from engine.claims.wire import StoredClaim
+from engine.drops.model import from_ms, to_ms
+from engine.ids import ClaimId
+
+Held = Mapping[str, Sequence[StoredClaim]]  # subject → claims
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """The state made for one partition; `skipped` are serials (first, last) of which nothing is known."""
+
+    serial: int
+    taken: Mapping[int, int]
+    claims: Held
+    skipped: list[tuple[int, int]] = field(default_factory=list)
+
+
+def make(recorded: Iterable[RecordedClaim], items: int, serial_min: int) -> Made:
+    """The state that follows from a partition's recorded claims.
+
+    `serial_min` is the highest serial that anybody was told, recorded or not: no serial is given twice.
+    """
+    claims: dict[str, list[StoredClaim]] = {}
+    taken = dict.fromkeys(range(1, items + 1), 0)
+    serials = []
+    for row in sorted(recorded, key=lambda row: row.claim_id.serial):
+        serials.append(row.claim_id.serial)
+        claims.setdefault(row.subject, []).append(stored_claim(row))
+        if row.released_at is None:
+            taken[row.item] += row.quantity
+    serial = max([serial_min, *serials[-1:]])
+    return Made(serial, taken, claims, _gaps(serials, serial))
+
+
+def restored(recorded: Iterable[RecordedClaim], told: Sequence[ReceiptBody]) -> tuple[list[RecordedClaim], list[str]]:
+    """The claims that receipts prove and nobody recorded; and each receipt that contradicts what is recorded."""
+    by_id = {row.claim_id: row for row in recorded}
+    by_ticket = {(row.member_id, row.nonce): row.claim_id for row in by_id.values()}
+    found: list[RecordedClaim] = []
+    conflicts: list[str] = []
+    for body in told:
+        row = _proved(body)
+        known = by_id.get(row.claim_id)
+        first = by_ticket.get((row.member_id, row.nonce), row.claim_id)
+        if known is not None:
+            if known._replace(released_at=None) != row:
+                conflicts.append(f"{row.claim_id}: a receipt says {_shown(row)}, recorded is {_shown(known)}")
+        elif first != row.claim_id:
+            conflicts.append(f"{row.claim_id}: a receipt's ticket has claim {first} already")
+        else:
+            found.append(row)
+            by_id[row.claim_id] = row
+            by_ticket[row.member_id, row.nonce] = row.claim_id
+    return found, conflicts
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """How what is made differs from what the store had: claims by id, at most a few of each kind are named."""
+
+    only_in_store: list[ClaimId]
+    only_made: list[ClaimId]
+    other: list[ClaimId]
+
+
+def compare(drop_id: str, partition: int, made: Held, stored: Held) -> Difference:
+    """Compare claim by claim; a release that only one side knows makes a claim `other`."""
+    ours, theirs = _by_serial(made), _by_serial(stored)
+
+    def ids(serials: Iterable[int]) -> list[ClaimId]:
+        return [ClaimId.parse(f"{drop_id}.{partition}.{serial}") for serial in sorted(serials)]
+
+    both = ours.keys() & theirs.keys()
+    return Difference(
+        only_in_store=ids(theirs.keys() - ours.keys()),
+        only_made=ids(ours.keys() - theirs.keys()),
+        other=ids(serial for serial in both if ours[serial] != theirs[serial]),
+    )
+
+
+def _by_serial(held: Held) -> dict[int, tuple[str, StoredClaim]]:
+    return {claim.serial: (subject, claim) for subject, claims in held.items() for claim in claims}
+
+
+def _gaps(serials: Sequence[int], last: int) -> list[tuple[int, int]]:
+    edges = [0, *serials, last + 1]
+    return [(before + 1, after - 1) for before, after in pairwise(edges) if after - before > 1]
+
+
+def stored_claim(row: RecordedClaim) -> StoredClaim:
+    """A recorded claim as the store keeps it."""
+    is_released = row.released_at is not None
+    return StoredClaim(row.nonce, row.claim_id.serial, row.item, row.quantity, is_released, to_ms(row.claimed_at))
+
+
+def _proved(body: ReceiptBody) -> RecordedClaim:
+    request = body.request
+    return RecordedClaim(
+        body.claim_id,
+        request.item,
+        request.quantity,
+        request.member,
+        request.subject,
+        request.nonce,
+        from_ms(body.at_ms),
+        None,
+    )
+
+
+def _shown(row: RecordedClaim) -> str:
+    return f"{row.quantity} × item {row.item} for {row.subject} at {row.claimed_at.isoformat()}"

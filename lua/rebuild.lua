@@ -1,0 +1,50 @@
+--[[
+rebuild: put a state made from the ledger in the place of whatever is there, under a new epoch, in one step.
+
+The claims were written under another key before (engine/ledger/rebuild.py); until this step nothing that decides can see
+them, after it nothing of the old state is left. The store need not be at home: a rebuild is how it comes home.
+
+KEYS
+  drop_key    HASH of the drop
+  claims_key  HASH subject -> packed claims
+  outbox_key  STREAM of the partition
+  told_key    HASH of the partition
+  made_key    HASH subject -> packed claims, as made from the ledger; absent when there are none
+ARGV
+  drop_id     the drop's id, for the outbox entry
+  revision    of this act
+  act         random id of the act
+  control     the act as JSON, for the outbox entry
+  fields…     name, value, … of the drop's hash: all of them, counters too
+Replies
+  applied:<now, ms>  done by this call
+  already            this very act was applied before: nothing was changed
+  stale:<revision>   the drop is at this revision or a later one by another act
+Cost   two HMGET fields, one UNLINK, one RENAME, one XADD, one HSET: independent of the number of claims
+Bound  the fields of one drop: at most 64 items and 256 waves, about 10 kB
+--]]
+--@include _now
+
+local drop_key, claims_key, outbox_key, told_key, made_key = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
+local drop_id, revision, act, control = ARGV[1], tonumber(ARGV[2]), ARGV[3], ARGV[4]
+local fields = {unpack(ARGV, 5)}
+
+local now = _now()
+local found = redis.call('HMGET', drop_key, 'revision', 'act')
+local is_made = redis.call('EXISTS', made_key) == 1
+if tonumber(found[1]) == revision and found[2] == act then
+  return 'already'
+end
+if (tonumber(found[1]) or 0) >= revision then
+  return 'stale:' .. found[1]
+end
+
+redis.call('XADD', outbox_key, '*', 'kind', 'control', 'drop', drop_id, 'at', string.format('%.0f', now),
+  'revision', revision, 'control', control)
+redis.call('UNLINK', drop_key, claims_key)
+redis.call('HSET', drop_key, 'revision', revision, 'act', act, unpack(fields))
+if is_made then
+  redis.call('RENAME', made_key, claims_key)
+end
+redis.call('HDEL', told_key, drop_id)
+return 'applied:' .. string.format('%.0f', now)
