@@ -45,7 +45,7 @@ def kept(keys_dir: Path) -> dict[str, Any]:
     return found
 
 
-def test_keys_are_shown_rotated_and_retired_in_a_keys_directory(keys_dir: Path) -> None:
+def test_keys_are_shown_rotated_and_retired_in_a_data_directory(keys_dir: Path) -> None:
     before = secrets_in(keys_dir)
     rotated = run("keys", "rotate", "ticket", "--data", str(keys_dir))
     assert rotated.returncode == 0, rotated.stderr
