@@ -1,6 +1,7 @@
 """The promise: keys are rotated under traffic; no process meets a ticket or a receipt without having its key."""
 
 import asyncio
+from contextlib import AsyncExitStack
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -36,7 +37,10 @@ def key_id(ticket: str) -> int:
 async def test_a_rotation_under_traffic_refuses_nobody(stores: Stores, settings: Settings, tmp_path: Path) -> None:
     """Two processes: tickets of each are claimed at the other, all through a rotation of both kinds of keys."""
     local = instance(tmp_path, settings)
-    async with running(create_app(local, tmp_path)) as one, running(create_app(local, tmp_path)) as two:
+    async with AsyncExitStack() as processes:
+        one = await processes.enter_async_context(running(create_app(local, tmp_path)))
+        await asyncio.sleep(keyfile.WATCH_S / 2)  # so that the two look at the keys at different moments
+        two = await processes.enter_async_context(running(create_app(local, tmp_path)))
         first, second = (Api(client, SessionTokens(local)) for client in (one, two))
         await first.launched(stock=100_000)
         receipts: list[str] = []
