@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint bench clean
+.PHONY: help setup demo test lint bench lock sign sbom clean
 
 help: ## show this help
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -14,6 +14,7 @@ setup: $(STAMP) ## make .venv with everything in it
 
 $(STAMP): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "flashclaim needs Python 3.11 or newer; try: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
+	@.ci/locks verify
 	$(PYTHON) -m venv $(VENV)
 	@echo "installing the parts (about half a minute, once)"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements.lock
@@ -26,13 +27,27 @@ demo: $(STAMP) ## the lychee rush on real servers; DEMO_MEMBERS=2000 for a short
 test: $(STAMP) ## all tests, on a real Valkey and a real PostgreSQL
 	@$(BIN)/python -m pytest -n 2
 
-lint: $(STAMP) ## style and types
+lint: $(STAMP) ## style, types, secrets, known vulnerabilities
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check --quiet . || { echo "run: $(BIN)/ruff format ."; exit 1; }
 	@$(BIN)/mypy
+	@.ci/locks verify
+	@BIN=$(BIN) .ci/secrets
+	@$(BIN)/python .ci/advisories.py
 
 bench: $(STAMP) ## our claim path beside what people would use instead; about eight minutes
 	@$(BIN)/flashclaim bench --json .flashclaim/bench.json --chart .flashclaim/bench.svg
+
+lock: ## rebuild both lock files after a change to pyproject.toml; pins stay unless they must move
+	@.ci/locks rebuild $(PYTHON)
+
+sign: ## sign both lock files: make sign KEY=~/.ssh/id_ed25519
+	@.ci/locks sign $(KEY)
+
+sbom: $(STAMP) ## dist/sbom.cdx.json: what the image is made of, as CycloneDX
+	@mkdir -p dist
+	@$(BIN)/python .ci/sbom.py > dist/sbom.cdx.json
+	@echo "dist/sbom.cdx.json"
 
 clean: ## remove .venv, caches and local data
 	rm -rf $(VENV) .flashclaim .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist *.egg-info

@@ -4,6 +4,7 @@ import asyncio
 import gc
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI
@@ -19,12 +20,16 @@ from engine.claims.backlog import Backlog
 from engine.claims.service import Claims
 from engine.drops.service import Drops
 from engine.members.session import SessionTokens
+from engine.runtime import keyfile
 from engine.runtime.connections import open_stores
-from engine.runtime.settings import Settings
+from engine.runtime.settings import Settings, load_settings
 
 
-def create_app(settings: Settings) -> FastAPI:
-    """The app of one API process; its stores are opened at its start and closed at its end."""
+def create_app(settings: Settings, data_dir: Path | None = None) -> FastAPI:
+    """The app of one API process; its stores are opened at its start and closed at its end.
+
+    With a data directory it takes up the keys there whenever they change.
+    """
 
     cors = _cors(settings)
 
@@ -45,12 +50,12 @@ def create_app(settings: Settings) -> FastAPI:
             app.state.services = services
             app.state.live = drops.LiveFeed()
             stop = asyncio.Event()
-            watching = asyncio.create_task(backlog.watch(stop))
+            watching = [asyncio.create_task(backlog.watch(stop)), _watch_keys(services.claims, data_dir, stop)]
             _calm_collector()
             yield {"gate": Gate(services, CORSMiddleware(app, **cors) if cors else None)}
             await services.claims.drain()
             stop.set()
-            await watching
+            await asyncio.gather(*watching)
 
     # FastAPI's own docs pages load their script from a CDN; ours is in api/routes/docs.py.
     app = FastAPI(
@@ -70,6 +75,13 @@ def create_app(settings: Settings) -> FastAPI:
         app.add_middleware(CORSMiddleware, **cors)
     app.add_middleware(Edge, logs_access=settings.access_log)
     return app
+
+
+def _watch_keys(service: Claims, data_dir: Path | None, stop: asyncio.Event) -> "asyncio.Future[Any]":
+    """Take up keys that were rotated; those of the environment stay until the process ends."""
+    if data_dir is None:
+        return asyncio.ensure_future(stop.wait())
+    return asyncio.create_task(keyfile.watch(data_dir, stop, lambda: service.use_keys(load_settings(data_dir))))
 
 
 def _calm_collector() -> None:

@@ -116,6 +116,10 @@ _DETAILS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     "internal": ("something broke here; the operators can find it in the log", {}),
     "store-unavailable": ("the store cannot be reached: try again", {"retry_after_s": 1}),
     "ledger-unavailable": ("the ledger cannot be reached: try again", {"retry_after_s": 2}),
+    "ledger-foreign": (
+        "the ledger is at migration 0002, this version writes 0003: run `flashclaim migrate`",
+        {"retry_after_s": 1},
+    ),
     "identity-unavailable": ("the identity provider's keys cannot be fetched: try again", {"retry_after_s": 1}),
     "not-ready": ("the drop is being made ready: send the same ticket again", {"retry_after_s": 1}),
 }

@@ -59,6 +59,7 @@ PROBLEMS: Mapping[str, tuple[int, str]] = {
     "outcome-unknown": (503, "Outcome unknown"),
     "store-unavailable": (503, "Store unavailable"),
     "ledger-unavailable": (503, "Ledger unavailable"),
+    "ledger-foreign": (503, "Ledger of another version"),
     "identity-unavailable": (503, "Identity provider unavailable"),
     "not-ready": (503, "Not ready"),
 }

@@ -18,7 +18,10 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Give benefits to members: exact, durable, fast. Begin with `flashclaim dev`; then `flashclaim rush --help`.",
 )
-for _command in ("dev", "serve", "token", "drop", "claim", "rush", "bench", "audit", "rebuild", "doctor"):
+_COMMANDS = (
+    "dev", "serve", "token", "drop", "claim", "rush", "bench", "audit", "rebuild", "doctor", "keys", "backup",
+)  # fmt: skip
+for _command in _COMMANDS:
     import_module(f"cli.{_command}").register(app)
 
 
@@ -30,7 +33,9 @@ def main() -> None:
         error.show()
         sys.exit(error.exit_code)
     except FlashclaimError as error:
-        print(f"flashclaim: {error.detail}", file=sys.stderr)
+        from engine.runtime.telemetry import without_secrets
+
+        print(f"flashclaim: {without_secrets(error.detail)}", file=sys.stderr)
         sys.exit(exit_code(error))
     except (typer.Abort, KeyboardInterrupt):
         sys.exit(130)

@@ -83,19 +83,26 @@ def register(app: typer.Typer) -> None:
         asyncio.run(_work(settings, name or f"{socket.gethostname()}-{os.getpid()}"))
 
     @app.command()
-    def migrate(data: DataDir = None) -> None:
-        """Bring the ledger's tables to this version. Safe to run again, and by several at once."""
-        from engine.ledger.migrations import migrate as bring_up
-        from engine.ledger.migrations import newest
+    def migrate(
+        to: Annotated[str | None, typer.Option(metavar="REVISION", help="Forward or back to this one.")] = None,
+        lose_data: Annotated[
+            bool, typer.Option("--lose-data", help="Allow a step back; docs/how-to.md says what each one loses.")
+        ] = False,
+        data: DataDir = None,
+    ) -> None:
+        """Bring the ledger's tables to this version, while claims go on. Safe to run again, and by several at once.
+
+        Example:  flashclaim migrate --to 0001 --lose-data
+        """
+        from engine.ledger.migrations import migrate as bring
         from engine.runtime.connections import open_stores
         from engine.runtime.settings import load_settings
 
-        async def run() -> None:
+        async def run() -> str:
             async with open_stores(load_settings(data)) as stores:
-                await bring_up(stores.ledger)
+                return await bring(stores.ledger, to, may_lose_data=lose_data)
 
-        asyncio.run(run())
-        say(f"the ledger is at migration {newest()}")
+        say(f"the ledger is at migration {asyncio.run(run())}")
 
 
 @contextmanager
@@ -152,6 +159,7 @@ def app_from_environment() -> "FastAPI":
     from engine.runtime.telemetry import configure_logs
 
     data = os.environ.get("FLASHCLAIM_DATA")
-    settings = load_settings(Path(data) if data else None)
+    data_dir = Path(data) if data else None
+    settings = load_settings(data_dir)
     configure_logs(settings.log_format)
-    return create_app(settings)
+    return create_app(settings, data_dir)

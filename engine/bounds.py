@@ -46,6 +46,8 @@ OUTBOX_BYTES_MAX = 1_000_000_000
 OUTBOX_LOOK_S = 0.5  # between two looks; meanwhile 20,000 claims or 1.2 MB may come
 OUTBOX_SAMPLES = 10  # nodes that the store weighs to tell a stream's size: 10 take it a few µs
 
+LEDGER_LOCK_TIMEOUT = "10s"  # for what an operator's act, a worker or a migration holds; then it is tried again
+
 # The persistence worker: one read is one transaction.
 INGEST_ENTRIES_MAX = 64  # × 512 claims an entry = at most 32,768 rows, about 10 MB and half a second
 TAKE_OVER_IDLE_MS = 15_000

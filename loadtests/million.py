@@ -25,15 +25,16 @@ from engine.drops.model import Actor, Drop
 from engine.drops.service import Drops
 from engine.drops.spec import parse
 from engine.ledger.audit import audit, wait_until_recorded
+from engine.ledger.homecoming import Homecoming
 from engine.ledger.ingest import writer_of
 from engine.ledger.migrations import migrate
 from engine.ledger.persist import Persister
 from engine.ledger.rebuild import Rebuild
-from engine.ledger.reconcile import Reconciler
 from engine.members.model import Session
 from engine.runtime.connections import Stores, open_stores
+from engine.runtime.keyfile import ensure_keys
 from engine.runtime.servers import EmbeddedPostgres, EmbeddedValkey
-from engine.runtime.settings import ensure_keys, load_settings
+from engine.runtime.settings import load_settings
 
 CLAIMS = 1_000_000
 AT_ONCE = 8_192  # claims that wait for their answers
@@ -64,7 +65,7 @@ async def _run(data_dir: Path, redis_url: str, postgres_url: str) -> int:
     async with open_stores(settings) as stores:
         await migrate(stores.ledger)
         worker = asyncio.create_task(Persister(stores.redis, writer_of(stores.ledger), 1, "million").run(stop))
-        await Reconciler(stores, 1).round()
+        await Homecoming(stores, 1).look()
         drops = Drops(stores.redis, stores.scripts, stores.ledger, 1)
         claims = Claims(stores.scripts, stores.ledger, drops, settings, Backlog(stores.redis, 1, OUTBOX_BYTES_MAX))
         log = data_dir / "claims.jsonl"

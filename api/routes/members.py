@@ -8,6 +8,8 @@ from api.claim import BodyInvalid
 from api.deps import JsonBody, OperatorDep, ServicesDep, only
 from api.examples import BODY, OPERATORS, declared, taken
 from engine import ids
+from engine.bounds import LEDGER_LOCK_TIMEOUT
+from engine.ledger import migrations
 from engine.members import store
 
 router = APIRouter(prefix="/v1/members", tags=["members"], responses=declared("too-large"))
@@ -40,6 +42,7 @@ async def put(member_id: str, operator: OperatorDep, body: JsonBody, use: Servic
         raise BodyInvalid("subject: expected the id of a person", field="subject")
     subject = ids.member_id(subject)
     async with use.stores.ledger.begin() as connection:
+        await migrations.hold(connection, LEDGER_LOCK_TIMEOUT)
         await store.put(connection, checked, subject, attributes, operator.member_id)
     return {"member_id": checked, "subject": subject, "attributes": attributes}
 

@@ -50,11 +50,14 @@ class Claims:
         self._backlog = backlog
         self._partitions = settings.partitions
         self._ticket_ttl_ms = settings.ticket_ttl_s * 1000
-        self._ticket_keys = settings.ticket_keyring
-        self._receipt_keys = settings.receipt_keyring
+        self.use_keys(settings)
         self._turns = Turns()
         self._batchers: dict[DropId, list[Batcher]] = {}
         self._told: dict[tuple[str, int, int], int] = {}  # drop, partition, epoch → the highest serial told to a member
+
+    def use_keys(self, settings: Settings) -> None:
+        """Seal, sign, open and verify with these settings' keys from now on."""
+        self._ticket_keys, self._receipt_keys = settings.ticket_keyring, settings.receipt_keyring
 
     def issue_ticket(self, session: Session, drop: Drop, item: str | None, quantity: int | None) -> IssuedTicket:
         """A ticket for one claim by the session's member; before the opening too.

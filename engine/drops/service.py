@@ -18,6 +18,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 import lua
 from engine import ids
+from engine.bounds import LEDGER_LOCK_TIMEOUT
 from engine.claims import keys
 from engine.claims.model import NotReady, StoreUnavailable
 from engine.claims.outbox import control_text
@@ -40,7 +41,7 @@ from engine.drops.model import (
     to_ms,
 )
 from engine.drops.spec import DropSpec
-from engine.ledger import actions
+from engine.ledger import actions, migrations
 
 CACHE_S = 1.0  # how long a process may act on what a drop looked like; limits and stock are never read from here
 CACHE_STALE_S = 2.0  # a drop that nobody asked for so long is read before it is used
@@ -101,6 +102,7 @@ class Drops:
     async def reapply(self, drop_id: str) -> None:
         """Bring the last act to a partition of the store that missed it."""
         async with self._ledger.begin() as connection:
+            await migrations.hold(connection, LEDGER_LOCK_TIMEOUT)
             drop = await store.read(connection, drop_id, for_update=True)
             done = await store.last_act(connection, drop) if drop else None
             if drop is not None and done is not None:
@@ -219,6 +221,7 @@ class Drops:
         _check_id(drop_id)
         act, change = actor.act(), change or {}
         async with self._ledger.begin() as connection:
+            await migrations.hold(connection, LEDGER_LOCK_TIMEOUT)
             drop = await store.read(connection, drop_id, for_update=True)
             if drop is None and verb is not Verb.CREATE:
                 raise _no_such(drop_id)

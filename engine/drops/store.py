@@ -2,7 +2,7 @@
 
 from datetime import datetime
 
-from sqlalchemy import Row, select
+from sqlalchemy import Row, select, text
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -10,6 +10,16 @@ from engine.drops.model import Control, Drop, Status, Verb, after
 from engine.drops.spec import DropSpec
 from engine.ledger.actions import Action
 from engine.ledger.schema import drops, operator_actions
+
+_LAST_TICKET_EXPIRES = """
+    select max(least(closes_at, greatest(opens_at, :sealed_until) + make_interval(secs => :ttl_s)))
+    from (
+        select (a.after->'spec'->>'opens_at')::timestamptz as opens_at,
+            (a.after->'spec'->>'closes_at')::timestamptz as closes_at
+        from operator_actions a join drops d on d.id = a.drop_id
+        where d.status <> 'closed' and a.after->'spec' is not null
+    ) as windows
+"""
 
 
 async def read(connection: AsyncConnection, drop_id: str, *, for_update: bool = False) -> Drop | None:
@@ -93,6 +103,17 @@ def _control(row: Row[tuple[object, ...]]) -> Control:
 
 def _state(drop: Drop) -> dict[str, object]:
     return {"status": str(drop.status), "epoch": drop.epoch, "spec": _json(drop)}
+
+
+async def last_ticket_expires(connection: AsyncConnection, sealed_until: datetime, ttl_s: int) -> datetime | None:
+    """When the last ticket expires that may have been sealed until a moment; None without a drop that takes claims.
+
+    A ticket keeps the window that its drop had when it was sealed, so every window that the drop ever had counts.
+    """
+    found: datetime | None = await connection.scalar(
+        text(_LAST_TICKET_EXPIRES), {"sealed_until": sealed_until, "ttl_s": ttl_s}
+    )
+    return found
 
 
 def _json(drop: Drop) -> dict[str, object]:

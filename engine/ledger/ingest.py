@@ -18,17 +18,18 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+from engine.bounds import LEDGER_LOCK_TIMEOUT
 from engine.claims.outbox import ClaimsEntry, ControlEntry, EntryUnreadable, ReleaseEntry, StreamEntry, decode
 from engine.drops import store as drops_store
 from engine.drops.model import from_ms
 from engine.errors import FlashclaimError
-from engine.ledger import actions
+from engine.ledger import actions, migrations
 from engine.ledger.actions import Action
 from engine.ledger.persist import OpenWriter
 from engine.ledger.rows import COLUMNS, HEADER, TRAILER, rows
 from engine.ledger.schema import claims, dead_letters
 
-LOCK_TIMEOUT = "10s"  # past it the worker lets go of what it has and tries again
+LOCK_TIMEOUT = LEDGER_LOCK_TIMEOUT  # past it the worker lets go of what it has and tries again
 _NAMES = ", ".join(COLUMNS)
 _MAKE_INCOMING = f"""
     create temporary table if not exists incoming on commit delete rows as select {_NAMES} from claims with no data
@@ -83,7 +84,7 @@ async def _ingest(connection: AsyncConnection, partition: int, stream: str, entr
             batches.append((entry, decoded))
         else:
             others.append((entry, decoded))
-    await connection.execute(text(f"set local lock_timeout = '{LOCK_TIMEOUT}'"))  # also opens the transaction
+    await migrations.hold(connection, LOCK_TIMEOUT)
     for entry, fault in await _insert_claims(connection, partition, batches):
         faults[entry[0]] = (entry, fault)
     done: list[Action] = []

@@ -20,6 +20,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from engine.bounds import INGEST_ENTRIES_MAX, TAKE_OVER_IDLE_MS
 from engine.claims import keys
 from engine.claims.outbox import GROUP, StreamEntry, entry_order
+from engine.errors import Unavailable
 
 BLOCK_MS = 250
 BACK_OFF_S_MAX = 5.0
@@ -78,7 +79,7 @@ class Persister:
                     while not stop.is_set():
                         await self._step(writer, outbox)
                         back_off_s = 0.1
-            except (RedisError, SQLAlchemyError, PostgresError, InterfaceError, OSError) as error:
+            except (RedisError, SQLAlchemyError, PostgresError, InterfaceError, OSError, Unavailable) as error:
                 _log.warning("store away", partition=partition, error=str(error)[:200], wait_s=back_off_s)
                 await _wait(stop, back_off_s)
                 back_off_s = min(BACK_OFF_S_MAX, back_off_s * 2)

@@ -23,7 +23,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 import lua
-from engine.bounds import REBUILD_CHUNK_SUBJECTS, REBUILD_DRAIN_S_MAX
+from engine.bounds import LEDGER_LOCK_TIMEOUT, REBUILD_CHUNK_SUBJECTS, REBUILD_DRAIN_S_MAX
 from engine.claims import history, keys
 from engine.claims.history import RecordedClaim
 from engine.claims.outbox import control_text
@@ -33,7 +33,7 @@ from engine.claims.wire import StoredClaim, pack_stored, unpack_stored
 from engine.drops import store as drops_store
 from engine.drops.model import Actor, Control, Drop, NoSuchDrop, Status, Verb, after, from_ms, store_fields
 from engine.errors import Refused, Unavailable
-from engine.ledger import actions, remake
+from engine.ledger import actions, migrations, remake
 from engine.ledger.audit import wait_until_recorded
 from engine.ledger.ingest import writer_of
 from engine.ledger.persist import Persister
@@ -177,6 +177,7 @@ class Rebuild:
             for row in rows
         ]
         async with self._stores.ledger.begin() as connection:
+            await migrations.hold(connection, LEDGER_LOCK_TIMEOUT)
             for chunk in _chunks(values, 1_000):
                 await connection.execute(insert(claims).values(chunk).on_conflict_do_nothing())
 
@@ -191,6 +192,7 @@ class Rebuild:
     async def _install(self, plan: "_Plan", actor: Actor, reason: str) -> None:
         drop = plan.drop
         async with self._stores.ledger.begin() as connection:
+            await migrations.hold(connection, LEDGER_LOCK_TIMEOUT)
             control = Control(
                 Verb.REBUILD, drop.revision + 1, actor.member_id, await self._now(), actor.act(), plan.change(reason)
             )

@@ -21,14 +21,14 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 import lua
-from engine.bounds import RECONCILE_ROWS, RECONCILE_S
+from engine.bounds import LEDGER_LOCK_TIMEOUT, RECONCILE_ROWS, RECONCILE_S
 from engine.claims import history, keys
 from engine.claims.outbox import GROUP, entry_order
 from engine.claims.wire import pack_stored, unpack_stored
 from engine.drops.model import Actor, Drop, Status
 from engine.drops.service import Drops
 from engine.errors import FlashclaimError
-from engine.ledger import balance
+from engine.ledger import balance, migrations
 from engine.ledger.balance import Books, Finding, Record, Remedy
 from engine.ledger.homecoming import Homecoming, Known, Standing, bring_back, standing
 from engine.ledger.remake import stored_claim
@@ -91,6 +91,7 @@ class Reconciler:
         if not await self._homecoming.look():
             return
         async with self._stores.ledger.connect() as connection:
+            await migrations.hold(connection, LEDGER_LOCK_TIMEOUT)  # the tables are those that this version knows
             open_drops = list(await connection.scalars(text(_OPEN)))
         for drop_id in open_drops:
             drop = await self._drops.read(drop_id)

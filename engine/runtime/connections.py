@@ -39,21 +39,27 @@ def open_redis(url: str) -> "Redis":
             socket_keepalive=True,
             health_check_interval=0,
         )
-    except ValueError as error:
-        raise Misconfigured(f"redis_url: {error}") from None
+    except ValueError:  # its words may hold a part of the password
+        raise Misconfigured(
+            "redis_url cannot be read: write redis://:PASSWORD@HOST:PORT/0, with %-codes for signs in the password"
+        ) from None
 
 
 def open_ledger(url: str) -> AsyncEngine:
     """An SQLAlchemy engine on asyncpg for a PostgreSQL URL, whichever driver the URL names."""
     try:
         parsed = make_url(url)
-    except ArgumentError as error:
-        raise Misconfigured(f"postgres_url: {error}") from None
+    except (ArgumentError, ValueError):  # its words may hold a part of the password
+        raise Misconfigured(
+            "postgres_url cannot be read: write postgresql://USER:PASSWORD@HOST:PORT/DATABASE,"
+            " with %-codes for signs in the password"
+        ) from None
     return create_async_engine(
         parsed.set(drivername="postgresql+asyncpg"),
         pool_size=LEDGER_CONNECTIONS_MAX,
         max_overflow=0,
         pool_pre_ping=True,
+        hide_parameters=True,  # an error's text goes to logs: no member's id may stand in it
         connect_args={"timeout": STORE_TIMEOUT_S, "command_timeout": 60},
     )
 

@@ -1,6 +1,5 @@
 """Says what runs, in which version, which settings are unsafe, and what to do about each."""
 
-import os
 import resource
 import shutil
 from collections.abc import Mapping
@@ -19,7 +18,9 @@ from engine.claims.durability import Durability
 from engine.claims.outbox import GROUP
 from engine.ledger import migrations
 from engine.runtime.connections import Stores
-from engine.runtime.settings import KEYS_FILE, Settings
+from engine.runtime.keyfile import KEYS_FILE
+from engine.runtime.settings import Settings
+from engine.runtime.telemetry import without_secrets
 
 Level = Literal["ok", "warning", "error"]
 
@@ -53,7 +54,13 @@ async def _store(redis: "Redis", settings: Settings) -> list[Finding]:
         info: dict[str, Any] = await redis.info()
         config: Mapping[Any, Any] = await redis.config_get("*")
     except (RedisError, OSError) as error:
-        return [Finding("error", f"the store does not answer: {error}", "start it, or correct FLASHCLAIM_REDIS_URL")]
+        return [
+            Finding(
+                "error",
+                f"the store does not answer: {without_secrets(str(error))}",
+                "start it, or correct FLASHCLAIM_REDIS_URL",
+            )
+        ]
     name = "Valkey" if "valkey_version" in info else "Redis"
     version = str(info.get("valkey_version", info["redis_version"]))
     found = [Finding("ok", f"{name} {version}, {info['used_memory_human']} in use")]
@@ -100,7 +107,7 @@ async def _ledger(ledger: AsyncEngine) -> list[Finding]:
         buried = await _buried(ledger) if current else 0
     except (SQLAlchemyError, OSError) as error:
         advice = "start it, or correct FLASHCLAIM_POSTGRES_URL"
-        return [Finding("error", f"the ledger does not answer: {str(error)[:120]}", advice)]
+        return [Finding("error", f"the ledger does not answer: {without_secrets(str(error))[:120]}", advice)]
     found = [Finding("ok", f"PostgreSQL {version}")]
     if version < LEDGER_VERSION_MIN:
         found = [Finding("error", f"PostgreSQL {version} is too old", f"use {LEDGER_VERSION_MIN} or newer")]
@@ -109,8 +116,11 @@ async def _ledger(ledger: AsyncEngine) -> list[Finding]:
         found.append(Finding("error", "PostgreSQL may lose what it has committed", advice))
     if current == migrations.newest():
         found.append(Finding("ok", f"the ledger is at migration {current}"))
-    else:
+    elif migrations.is_known(current):
         found.append(Finding("error", f"the ledger is at migration {current}", "run `flashclaim migrate`"))
+    else:
+        advice = "use the version that made it: workers of this one wait"
+        found.append(Finding("error", f"the ledger is at migration {current}, which is newer", advice))
     if buried:
         found.append(Finding("error", f"{buried} dead letters", "read the table dead_letters: each has its reason"))
     return found
@@ -136,13 +146,10 @@ def _machine(place: Path) -> list[Finding]:
 
 
 def _secrets(data_dir: Path | None) -> list[Finding]:
+    """A keys file that others can read stops every command before it comes here."""
     if data_dir is None or not (data_dir / KEYS_FILE).exists():
         return []
-    mode = (data_dir / KEYS_FILE).stat().st_mode & 0o777
-    if mode & 0o077:
-        advice = f"chmod 600 {data_dir / KEYS_FILE}"
-        return [Finding("error", f"{KEYS_FILE} can be read by others ({mode:o})", advice)]
-    return [Finding("ok", f"{KEYS_FILE} is readable by {os.environ.get('USER', 'its owner')} alone")]
+    return [Finding("ok", f"{KEYS_FILE} is readable by its owner alone")]
 
 
 def _text(value: Any) -> str:

@@ -21,6 +21,7 @@ from engine.ledger.migrations import migrate
 from engine.members.model import Session
 from engine.members.session import SessionTokens
 from engine.runtime.connections import open_ledger
+from engine.runtime.keyfile import ensure_keys
 from engine.runtime.servers import (
     EmbeddedPostgres,
     EmbeddedValkey,
@@ -31,7 +32,7 @@ from engine.runtime.servers import (
     running_pid,
     stop_process,
 )
-from engine.runtime.settings import DEV_FILE, ensure_keys, load_settings
+from engine.runtime.settings import DEV_FILE, load_settings
 
 WATCH_S = 0.5
 OPERATOR_TOKEN_S = 30 * 86_400

@@ -7,26 +7,33 @@ with one sentence. Secrets never show in logs or in `repr`.
 
 import json
 import os
-import secrets
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, SecretStr, ValidationError, model_validator
+from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
 from engine.bounds import OUTBOX_BYTES_MAX, PARTITIONS_MAX
 from engine.claims.durability import Durability, Level
 from engine.claims.keyring import Keyring
 from engine.errors import Misconfigured
+from engine.runtime import keyfile
 
 DEV_FILE = "dev.json"
-KEYS_FILE = "keys.json"
+KEY_SETTINGS = ("ticket_keys", "ticket_key_id", "receipt_keys", "receipt_key_id")
 _ENV_PREFIX = "FLASHCLAIM_"
 
 
 def _decoded(value: object) -> object:
-    return json.loads(value) if isinstance(value, str) else value
+    if not isinstance(value, str):
+        return value
+    try:
+        return json.loads(value)
+    except ValueError:
+        raise ValueError("write it as JSON") from None  # the parser's own error carries the secrets
 
 
 Keys = Annotated[dict[int, SecretStr], BeforeValidator(_decoded)]
@@ -35,10 +42,10 @@ Keys = Annotated[dict[int, SecretStr], BeforeValidator(_decoded)]
 class Settings(BaseSettings):
     """The settings of one process; see docs/reference/settings.md for what each one is for."""
 
-    model_config = SettingsConfigDict(env_prefix=_ENV_PREFIX, frozen=True, extra="forbid")
+    model_config = SettingsConfigDict(env_prefix=_ENV_PREFIX, frozen=True, extra="forbid", hide_input_in_errors=True)
 
-    redis_url: str
-    postgres_url: str
+    redis_url: str = Field(repr=False)  # the two may hold a password
+    postgres_url: str = Field(repr=False)
     partitions: int = Field(1, ge=1, le=PARTITIONS_MAX)
     durability: Level = "disk"
     durability_checked: bool = True  # false: the operator answers for the store's settings
@@ -79,18 +86,21 @@ class Settings(BaseSettings):
 
     @property
     def ticket_keyring(self) -> Keyring:
-        return _keyring("ticket", self.ticket_key_id, self.ticket_keys)
+        keys = {key_id: key.get_secret_value() for key_id, key in self.ticket_keys.items()}
+        return keyring_of("ticket", self.ticket_key_id, keys)
 
     @property
     def receipt_keyring(self) -> Keyring:
-        return _keyring("receipt", self.receipt_key_id, self.receipt_keys)
+        keys = {key_id: key.get_secret_value() for key_id, key in self.receipt_keys.items()}
+        return keyring_of("receipt", self.receipt_key_id, keys)
 
 
-def _keyring(name: str, current: int, keys: dict[int, SecretStr]) -> Keyring:
+def keyring_of(kind: str, current: int, keys: Mapping[int, str]) -> Keyring:
+    """The keyring of hexadecimal keys; raises `Misconfigured`."""
     try:
-        return Keyring(current, {key_id: bytes.fromhex(key.get_secret_value()) for key_id, key in keys.items()})
+        return Keyring(current, {key_id: bytes.fromhex(key) for key_id, key in keys.items()})
     except ValueError:
-        raise Misconfigured(f"{name}_keys: a key is not hexadecimal") from None
+        raise Misconfigured(f"{kind}_keys: a key is not hexadecimal") from None
 
 
 def load_settings(data_dir: Path | None = None, **more: str) -> Settings:
@@ -112,10 +122,30 @@ def load_settings(data_dir: Path | None = None, **more: str) -> Settings:
     except SettingsError as error:
         raise Misconfigured(f"{error}: write it as JSON") from None
     except ValidationError as error:
-        faults = [f"{'.'.join(map(str, fault['loc'])) or 'settings'}: {fault['msg']}" for fault in error.errors()]
+        faults = [_told(fault) for fault in error.errors(include_input=False)]
         raise Misconfigured("; ".join(faults) + _advice(data_dir)) from None
     _ = settings.ticket_keyring, settings.receipt_keyring
     return settings
+
+
+def keys_given() -> dict[str, Any]:
+    """The keys that the environment or the settings file names; they go before those of a data directory."""
+    named = _from_file()
+    given = {name: named[name] for name in KEY_SETTINGS if name in named}
+    for name in KEY_SETTINGS:
+        value = os.environ.get(_ENV_PREFIX + name.upper())
+        if value is not None:
+            try:
+                given[name] = _decoded(value)
+            except ValueError as error:
+                raise Misconfigured(f"{name}: {error}") from None
+    return given
+
+
+def _told(fault: ErrorDetails) -> str:
+    """A fault's place and sentence. Below the setting's name the place may be a key that was written as a key id."""
+    place = fault["loc"][0] if fault["loc"] else "settings"
+    return f"{place}: {fault['msg']}"
 
 
 def _advice(data_dir: Path | None) -> str:
@@ -145,22 +175,4 @@ def _from_data_dir(data_dir: Path | None) -> dict[str, Any]:
         pass
     except (ValueError, KeyError) as error:
         raise Misconfigured(f"{data_dir / DEV_FILE} is damaged ({error}): start `flashclaim dev` again") from None
-    keys = data_dir / KEYS_FILE
-    if keys.exists():
-        given |= json.loads(keys.read_text())
-    return given
-
-
-def ensure_keys(data_dir: Path) -> None:
-    """Make the secrets of a local instance once; they lie in `keys.json`, readable by the owner alone."""
-    path = data_dir / KEYS_FILE
-    if path.exists():
-        return
-    made = {
-        "ticket_keys": {"1": secrets.token_hex(32)},
-        "receipt_keys": {"1": secrets.token_hex(32)},
-        "session_secret": secrets.token_hex(32),
-    }
-    data_dir.mkdir(parents=True, exist_ok=True)
-    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
-        json.dump(made, file)
+    return given | keyfile.settings_in(data_dir)

@@ -1,19 +1,23 @@
 """Logs: structured, to standard error, without secrets.
 
-Nothing in flashclaim logs a ticket, a receipt or a session token; the processor below is the second line, should one
-ever reach a log by way of an exception.
+Nothing in flashclaim logs a ticket, a receipt, a session token or a password; `without_secrets` is the second line,
+should one ever reach a log or a terminal by way of an exception. It works on whole lines, so that it also sees what
+stands inside a list, an exception's text or a traceback.
 """
 
 import logging
 import re
 import sys
-from collections.abc import MutableMapping
 from typing import Any, Literal
 
 import structlog
+from structlog.typing import EventDict, Processor
 
-# Tickets, receipts and session tokens are the only texts of this length without a space that we handle.
-_SECRET = re.compile(r"[A-Za-z0-9_-]{60,}(\.[A-Za-z0-9_-]+)*")
+# Lengths are bounded, and a word is looked at once: a client's text in a log line must not cost more than its length.
+_PASSWORD = re.compile(r"""(?<=://)[^/\s"'@:]{0,100}:[^\s"']{1,200}(?=@)|(?<=[?&]password=)[^&\s"']+""")
+_WORD = re.compile(r"[A-Za-z0-9_.-]{20,}")
+_LONG = re.compile(r"[A-Za-z0-9_-]{60}")  # a ticket, a receipt, a key in hexadecimal
+_JSON_START = "eyJ"  # what a session token begins with: base64 of `{"`
 
 # C1 controls and Unicode's line ends: JSON leaves them as they are, terminals and log readers may act on them.
 _UNSEEN = re.compile(r"[\x7f-\x9f\u2028\u2029]")
@@ -21,7 +25,7 @@ _UNSEEN = re.compile(r"[\x7f-\x9f\u2028\u2029]")
 
 def configure_logs(log_format: Literal["json", "console"]) -> None:
     """Log as JSON lines for machines, or in colours for people."""
-    renderer = (
+    renderer: Processor = (
         structlog.processors.JSONRenderer(ensure_ascii=False)
         if log_format == "json"
         else structlog.dev.ConsoleRenderer()
@@ -31,18 +35,46 @@ def configure_logs(log_format: Literal["json", "console"]) -> None:
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             structlog.processors.format_exc_info,
-            hide_secrets,
-            renderer,
+            _hiding(renderer),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
         logger_factory=structlog.WriteLoggerFactory(sys.stderr),
         cache_logger_on_first_use=True,
     )
+    # Servers and libraries log by the standard library: uvicorn with handlers of its own, the others by the root's.
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    for name in (None, "uvicorn", "uvicorn.access"):
+        for handler in logging.getLogger(name).handlers:
+            if not isinstance(handler.formatter, HidingFormatter):
+                handler.setFormatter(HidingFormatter(handler.formatter))
 
 
-def hide_secrets(_: object, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    """Replace what looks like a ticket, a receipt or a token in any text of a log entry, and what hides in a line."""
-    for name, value in event.items():
-        if isinstance(value, str):
-            event[name] = _UNSEEN.sub("\ufffd", _SECRET.sub("…", value))
-    return event
+class HidingFormatter(logging.Formatter):
+    """Formats as another one does, without secrets."""
+
+    def __init__(self, inner: logging.Formatter | None) -> None:
+        super().__init__()
+        self._inner = inner or logging.Formatter()
+
+    def format(self, record: logging.LogRecord) -> str:
+        return _UNSEEN.sub("\ufffd", without_secrets(self._inner.format(record)))
+
+
+def _hiding(render: Processor) -> Processor:
+    """The last step of a log line."""
+
+    def rendered(logger: Any, method: str, event: EventDict) -> str:
+        return _UNSEEN.sub("\ufffd", without_secrets(str(render(logger, method, event))))
+
+    return rendered
+
+
+def without_secrets(text: str) -> str:
+    """A text in which whatever looks like a ticket, a receipt, a token, a key or a password is replaced by a dot."""
+    return _WORD.sub(_hidden, _PASSWORD.sub("…", text))
+
+
+def _hidden(found: re.Match[str]) -> str:
+    word = found[0]
+    is_secret = _LONG.search(word) or (_JSON_START in word and "." in word)
+    return "…" if is_secret else word

@@ -20,14 +20,16 @@ from engine.drops.model import Actor, to_ms
 from engine.drops.service import Drops
 from engine.drops.spec import parse
 from engine.ledger.audit import AuditReport, audit, wait_until_recorded
+from engine.ledger.homecoming import Homecoming
 from engine.ledger.ingest import writer_of
 from engine.ledger.migrations import migrate
 from engine.ledger.persist import Persister
 from engine.members.model import TOWNS, Session
 from engine.members.session import SessionTokens
 from engine.runtime.connections import open_stores
+from engine.runtime.keyfile import ensure_keys
 from engine.runtime.servers import EmbeddedPostgres, EmbeddedValkey, free_port, stop_process
-from engine.runtime.settings import Settings, ensure_keys, load_settings
+from engine.runtime.settings import Settings, load_settings
 from loadtests.bench.contestants import STOCK, Bare, BenchFailed, Contestant, NginxLua, RowLock, Usual, members
 from loadtests.bench.plan import Plan
 
@@ -129,6 +131,7 @@ class Ours(Contestant):
     async def _migrate(self) -> None:
         async with open_stores(self.settings) as stores:
             await migrate(stores.ledger)
+            await Homecoming(stores, self.settings.partitions).look()
 
     async def _launch(self, opens: datetime, closes: datetime, eligibility: Mapping[str, Any] | None = None) -> None:
         spec = {

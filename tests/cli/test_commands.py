@@ -162,7 +162,8 @@ def test_the_doctor_finds_nothing_wrong_and_says_so_when_it_does(terminal: Termi
 
 
 def test_every_command_has_help_with_an_example(terminal: Terminal) -> None:
-    for command in ("dev", "serve", "worker", "ticket", "claim", "rush", "audit", "export", "doctor"):
+    commands = ("dev", "serve", "worker", "migrate", "ticket", "claim", "rush", "audit", "export", "doctor")
+    for command in (*commands, "backup", "restore"):
         assert "Example:" in terminal.good(command, "--help"), command
 
 

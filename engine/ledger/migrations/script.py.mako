@@ -11,3 +11,8 @@ depends_on = None
 
 def upgrade() -> None:
     ${upgrades if upgrades else "pass"}
+
+
+def downgrade() -> None:
+    """Loses …"""
+    ${downgrades if downgrades else "pass"}

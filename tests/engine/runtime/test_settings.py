@@ -1,15 +1,16 @@
 """The promise: an unknown or contradictory setting stops the start with a sentence, and no secret is ever shown."""
 
-import stat
+import traceback
 from pathlib import Path
 
 import pytest
 
 from engine.claims.durability import Durability
 from engine.errors import Misconfigured
+from engine.runtime.connections import open_ledger, open_redis
 from engine.runtime.doctor import durability_findings
-from engine.runtime.settings import Settings, ensure_keys, load_settings
-from engine.runtime.telemetry import hide_secrets
+from engine.runtime.keyfile import ensure_keys
+from engine.runtime.settings import Settings, load_settings
 
 
 @pytest.fixture
@@ -28,15 +29,69 @@ def test_a_data_directory_holds_what_is_needed(data_dir: Path) -> None:
     assert load_settings(data_dir).ticket_keyring == before
 
 
-def test_the_keys_file_is_for_its_owner_alone(data_dir: Path) -> None:
-    assert stat.S_IMODE((data_dir / "keys.json").stat().st_mode) == 0o600
-
-
 def test_secrets_are_not_shown(data_dir: Path) -> None:
     settings = load_settings(data_dir)
     secret = settings.ticket_keys[1].get_secret_value()
     assert secret not in repr(settings)
-    assert secret not in str(hide_secrets(None, "", {"event": f"key {secret}", "ticket": "A" * 90 + ".sig"}))
+    assert secret not in str(settings)
+
+
+PASSWORD = "p4ssw0rd"
+KEY = "3f" * 32
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("TICKET_KEYS", f'{{"{KEY}": "1"}}'),
+        ("TICKET_KEYS", f'{{"1": ["{KEY}"]}}'),
+        ("TICKET_KEYS", f'{{"1": "{KEY}"'),
+        ("TICKET_KEYS", f'{{"1": "{KEY}x"}}'),
+        ("TICKET_KEYS", f'{{"1": "{KEY * 3}"}}'),
+        ("TICKET_KEYS", KEY),
+        ("RECEIPT_KEYS", f'"{KEY}"'),
+        ("TICKET_KEY_ID", KEY),
+        ("SESSION_SECRET", PASSWORD),
+        ("SESSION_JWKS_URL", f"https://u:{PASSWORD}@identity.example"),
+        ("PARTITIONS", PASSWORD),
+        ("ACCESS_LOG", PASSWORD),
+        ("CORS_ORIGINS", PASSWORD),
+    ],
+)
+def test_a_wrong_setting_is_named_and_not_repeated(
+    data_dir: Path, monkeypatch: pytest.MonkeyPatch, name: str, value: str
+) -> None:
+    """People put the right secret into the wrong place: the sentence goes to logs and chats."""
+    monkeypatch.setenv(f"FLASHCLAIM_{name}", value)
+    with pytest.raises(Misconfigured) as refused:
+        load_settings(data_dir)
+    shown = "".join(traceback.format_exception(refused.value)) + repr(refused.value.facts)
+    assert not {part for part in (KEY, PASSWORD) if part in shown}, shown
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("redis_url", f"redis://:{PASSWORD}/x@store:6379/0"),
+        ("redis_url", f"rediss//:{PASSWORD}@store:6379/0"),
+        ("redis_url", f"redis://:{PASSWORD}@store:port/0"),
+        ("postgres_url", f"postgresql://u:x@ledger:{PASSWORD}/flashclaim"),
+        ("postgres_url", f"postgresql//u:{PASSWORD}@ledger/flashclaim"),
+    ],
+)
+def test_a_store_that_cannot_be_opened_is_named_without_its_password(name: str, value: str) -> None:
+    with pytest.raises(Misconfigured) as refused:
+        open_redis(value) if name == "redis_url" else open_ledger(value)
+    assert name in refused.value.detail
+    assert PASSWORD not in "".join(traceback.format_exception(refused.value))
+
+
+def test_a_password_is_not_shown_by_what_holds_it(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FLASHCLAIM_REDIS_URL", f"redis://:{PASSWORD}@store:6379/0")
+    monkeypatch.setenv("FLASHCLAIM_POSTGRES_URL", f"postgresql://u:{PASSWORD}@ledger/flashclaim")
+    settings = load_settings(data_dir)
+    assert PASSWORD not in repr(settings) + repr(open_ledger(settings.postgres_url))
+    assert PASSWORD not in repr(open_redis(settings.redis_url))
 
 
 @pytest.mark.parametrize(

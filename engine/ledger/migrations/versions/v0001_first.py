@@ -72,3 +72,9 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name="dead_letters_pk"),
         sa.UniqueConstraint("stream", "entry_id", name="dead_letters_stream_entry_id_key"),
     )
+
+
+def downgrade() -> None:
+    """Loses everything."""
+    for table in ("dead_letters", "operator_actions", "members", "claims", "drops"):
+        op.drop_table(table)

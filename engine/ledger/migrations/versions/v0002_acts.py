@@ -12,3 +12,9 @@ depends_on = None
 def upgrade() -> None:
     op.add_column("operator_actions", sa.Column("act", sa.Text))
     op.create_unique_constraint("operator_actions_drop_id_act_key", "operator_actions", ["drop_id", "act"])
+
+
+def downgrade() -> None:
+    """Loses the ids of acts: a request that is sent again from before is done again."""
+    op.drop_constraint("operator_actions_drop_id_act_key", "operator_actions")
+    op.drop_column("operator_actions", "act")

@@ -1,0 +1,195 @@
+"""`flashclaim keys`: look at the keys that seal tickets and sign receipts, rotate them, retire old ones."""
+
+import asyncio
+import json
+import sys
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from cli.options import DEFAULT_DATA_DIR, AsJson, DataDir, found_data_dir, print_json, print_table, say
+from engine.errors import Misconfigured
+
+if TYPE_CHECKING:
+    from engine.runtime.keyfile import Kind, Ring
+
+KINDS: tuple["Kind", ...] = ("ticket", "receipt")
+group = typer.Typer(no_args_is_help=True, help="Look at keys, rotate and retire them. No command shows a secret.")
+EnvFile = Annotated[
+    Path | None,
+    typer.Option(
+        help="Where keys come from the environment: write the new variables here (mode 600), - for standard output."
+    ),
+]
+
+
+def register(app: typer.Typer) -> None:
+    app.add_typer(group, name="keys")
+
+
+@group.command()
+def show(as_json: AsJson = False, data: DataDir = None) -> None:
+    """List the keys: ids, which one seals, since when, and a fingerprint to compare copies by."""
+    from engine.runtime.keyfile import required, ring_in
+
+    rings = [ring_in(_given(kind) or required(_data_dir(data)), kind) for kind in KINDS]
+    rows = [
+        {
+            "kind": ring.kind,
+            "id": key_id,
+            "state": _state(ring, key_id),
+            "made_at": _date(ring.made_at.get(key_id)),
+            "replaced_at": _date(ring.replaced_at.get(key_id)),
+            "fingerprint": ring.fingerprint(key_id),
+        }
+        for ring in rings
+        for key_id in sorted(ring.keys)
+    ]
+    if as_json:
+        print_json(rows)
+    else:
+        print_table("keys", list(rows[0]), [list(row.values()) for row in rows])
+
+
+@group.command()
+def rotate(
+    kind: Annotated[Literal["ticket", "receipt", "session"], typer.Argument(help="Which keys.")],
+    env_file: EnvFile = None,
+    data: DataDir = None,
+) -> None:
+    """Add a new key, let every process take it up, then seal with it. Old keys go on opening what they sealed.
+
+    Where keys come from the environment it is two calls: the first adds the key, which you bring to every server; the
+    second, with the new variables set, makes it the one that seals. `session` makes a new secret for the dev identity,
+    while no instance runs: every session token is void then.
+
+    Example:  flashclaim keys rotate ticket --data .flashclaim
+    """
+    from engine.runtime import keyfile
+
+    if kind == "session":
+        _rotate_session(_data_dir(data))
+    elif given := _given(kind):
+        _turn(given, kind, env_file)
+    else:
+        say(f"adding a {kind} key; it seals once every process has it, in {keyfile.SETTLE_S:.0f} s")
+        ring = keyfile.rotate(_data_dir(data), kind)
+        say(f"{kind} key {ring.current} seals now; the others go on opening")
+
+
+@group.command()
+def retire(
+    kind: Annotated[Literal["ticket", "receipt"], typer.Argument(help="Which keys; a receipt key is never retired.")],
+    key_id: Annotated[int, typer.Argument(metavar="ID", help="The key's id.")],
+    force: Annotated[bool, typer.Option("--force", help="Though tickets under it may still be good.")] = False,
+    env_file: EnvFile = None,
+    data: DataDir = None,
+) -> None:
+    """Remove an old ticket key, once no ticket under it can be good any more.
+
+    Example:  flashclaim keys retire ticket 1
+    """
+    from engine.runtime import keyfile
+
+    given, data_dir = _given(kind), _data_dir(data)
+    ring = keyfile.ring_in(given or keyfile.required(data_dir), kind)
+    ring.without(key_id)  # says first what no ledger needs to be asked for
+    if not force:
+        asyncio.run(_check_expired(ring, key_id, found_data_dir(data)))
+    if given:
+        _tell(ring.without(key_id), env_file)
+    else:
+        keyfile.change(data_dir, kind, lambda ring: ring.without(key_id))
+    say(f"{kind} key {key_id} is retired: tickets under it are refused as not valid")
+
+
+async def _check_expired(ring: "Ring", key_id: int, data_dir: Path | None) -> None:
+    """Refuse while a ticket that a key sealed may be good; a ledger that is away leaves it unknown."""
+    from sqlalchemy.exc import SQLAlchemyError
+
+    from engine.drops import store
+    from engine.runtime.connections import open_stores
+    from engine.runtime.keyfile import SETTLE_S, KeyInUse
+    from engine.runtime.settings import load_settings
+
+    now = datetime.now(UTC)
+    settings = load_settings(data_dir)
+    try:
+        async with open_stores(settings) as stores, stores.ledger.connect() as connection:
+            sealed_until = ring.replaced_at.get(key_id, now) + timedelta(seconds=SETTLE_S)
+            expires = await store.last_ticket_expires(connection, sealed_until, settings.ticket_ttl_s)
+    except (SQLAlchemyError, OSError):
+        raise KeyInUse("the ledger does not answer, so no ticket can be ruled out: later, or --force") from None
+    if expires is not None and expires > now:
+        until = f"{expires.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
+        raise KeyInUse(f"a ticket under key {key_id} may be good until {until}: retire it later, or --force")
+
+
+def _turn(given: dict[str, Any], kind: "Kind", env_file: Path | None) -> None:
+    """One of the two steps of a rotation in the environment."""
+    from engine.runtime.keyfile import ring_in
+
+    now = datetime.now(UTC)
+    ring = ring_in(given, kind)
+    if ring.waiting is None:
+        ring = ring.with_new(now)
+        _tell(ring, env_file)
+        say(f"bring these to every server and restart it; then rotate again there, and {kind} key {ring.waiting} seals")
+    else:
+        ring = ring.with_waiting_current(now)
+        _tell(ring, env_file)
+        say(f"bring these to every server and restart it: {kind} key {ring.current} seals from then on")
+
+
+def _tell(ring: "Ring", env_file: Path | None) -> None:
+    """Write the variables of a ring where the caller said."""
+    from engine.runtime.keyfile import write_private
+
+    if env_file is None:
+        raise Misconfigured(
+            "the keys come from the environment here: say by --env-file where the new variables go (- prints them)"
+        )
+    name = f"FLASHCLAIM_{ring.kind.upper()}_KEY"
+    keys = json.dumps({str(key_id): key for key_id, key in ring.keys.items()})
+    text = f"{name}S={keys}\n{name}_ID={ring.current}\n"
+    if str(env_file) == "-":
+        sys.stdout.write(text)
+    else:
+        write_private(env_file, text)
+
+
+def _rotate_session(data_dir: Path) -> None:
+    from engine.runtime import keyfile
+    from engine.runtime.settings import DEV_FILE
+
+    if (data_dir / DEV_FILE).exists():
+        raise Misconfigured(f"an instance runs in {data_dir}, and goes on with the old secret: stop it first")
+    keyfile.rotate_session_secret(data_dir)
+    say("the dev identity has a new secret: every session token of before is void")
+
+
+def _given(kind: str) -> dict[str, Any]:
+    """What the environment says of a kind of keys; empty when the keys are those of the data directory."""
+    from engine.runtime.settings import keys_given
+
+    given = keys_given()
+    return given if f"{kind}_keys" in given else {}
+
+
+def _data_dir(data: Path | None) -> Path:
+    """Keys outlive the instance: unlike for other commands, none needs to run in the directory."""
+    return data or DEFAULT_DATA_DIR
+
+
+def _state(ring: "Ring", key_id: int) -> str:
+    if key_id == ring.current:
+        return "seals" if ring.kind == "ticket" else "signs"
+    if key_id == ring.waiting:
+        return "waiting"
+    return "opens" if ring.kind == "ticket" else "verifies"
+
+
+def _date(at: datetime | None) -> str:
+    return f"{at:%Y-%m-%dT%H:%M:%SZ}" if at else ""

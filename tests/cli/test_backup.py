@@ -1,0 +1,65 @@
+"""The promise: a backup is taken and restored by command; what is wrong with it is a sentence and an exit code."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from engine.runtime import keyfile
+from engine.runtime.connections import Stores
+from engine.runtime.settings import Settings
+from tests.cli.test_keys import given, run
+from tests.engine.ledger.test_persist import add, entry
+from tests.factories.ledger import record_all
+
+
+@pytest.fixture
+def instance(tmp_path: Path, settings: Settings) -> Path:
+    """A data directory as `flashclaim dev` leaves it."""
+    data = tmp_path / "data"
+    keyfile.ensure_keys(data)
+    urls = {"redis_url": settings.redis_url, "postgres_url": settings.postgres_url}
+    (data / "dev.json").write_text(json.dumps(urls))
+    return data
+
+
+async def test_a_ledger_goes_into_a_backup_and_comes_back(instance: Path, stores: Stores, tmp_path: Path) -> None:
+    await add(stores.redis, entry(1, 7))
+    await record_all(stores)
+    place = str(tmp_path / "backup")
+    done = run("backup", place, "--data", str(instance))
+    assert done.returncode == 0, done.stderr
+    assert "7 claims" in done.stderr
+    assert "who reads it can make tickets" in done.stderr
+    assert run("backup", place, "--data", str(instance)).returncode == 1
+    full = run("restore", place, "--data", str(instance))
+    assert full.returncode == 1
+    assert "7 rows in claims" in full.stderr
+    back = run("restore", place, "--replace", "--take-keys", "--data", str(instance))
+    assert back.returncode == 0, back.stderr
+    assert "7 claims" in back.stderr
+    (tmp_path / "backup" / "ledger.dump").write_bytes(b"")
+    damaged = run("restore", place, "--replace", "--data", str(instance))
+    assert damaged.returncode == 2
+    assert "is damaged" in damaged.stderr
+
+
+async def test_keys_of_the_environment_stay_there(instance: Path, stores: Stores, tmp_path: Path) -> None:
+    await add(stores.redis, entry(1, 7))
+    await record_all(stores)
+    urls = json.loads((instance / "dev.json").read_text())
+    env = given(instance) | {f"FLASHCLAIM_{name.upper()}": url for name, url in urls.items()}
+    done = run("backup", str(tmp_path / "backup"), **env)
+    assert done.returncode == 0, done.stderr
+    assert "are not in it" in done.stderr
+    assert sorted(path.name for path in (tmp_path / "backup").iterdir()) == [
+        "ledger.dump",
+        "manifest.json",
+        "manifest.mac",
+    ]
+    assert run("restore", str(tmp_path / "backup"), "--replace", "--take-keys", **env).returncode == 1
+    assert run("restore", str(tmp_path / "backup"), "--replace", **env).returncode == 0
+    other = env | {"FLASHCLAIM_RECEIPT_KEYS": json.dumps({"1": "ab" * 32})}
+    refused = run("restore", str(tmp_path / "backup"), "--replace", **other)
+    assert refused.returncode == 1
+    assert "other receipt keys" in refused.stderr
