@@ -11,6 +11,7 @@ What it relies on in uvicorn is written in tests/contract/test_uvicorn.py.
 import asyncio
 import re
 from collections.abc import Mapping
+from functools import partial
 from time import perf_counter
 from typing import Any, NamedTuple, cast
 
@@ -20,23 +21,23 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from api import claim as claim_path
 from api import problems
-from api.claim import Told
+from api.claim import Told, Wish
 from api.deps import Services
 from api.edge import HEADERS, Answers, log_answer, request_id_of
 from engine.bounds import CLAIM_BODY_BYTES_MAX, HEAD_BYTES_MAX, REQUEST_S_MAX
 from engine.claims.model import Claim
+from engine.claims.ticket import Ticket
 from engine.drops.model import Drop
 from engine.errors import FlashclaimError
 from engine.members.model import Session
 from engine.members.session import SessionInvalid
+from engine.rates.model import SlowDown
 
 _PATH = re.compile(rb"/v1/drops/([a-z0-9][a-z0-9-]{0,63})/(claims|ticket)")
 _NOT_PLAIN = {b"expect", b"transfer-encoding", b"upgrade"}
 _CLAIM_ROUTE, _TICKET_ROUTE = "/v1/drops/{drop_id}/claims", "/v1/drops/{drop_id}/ticket"
 _PLACES_KEPT_S = 0.25  # how long a URL's drop is taken without a look at how old it is
 _log = structlog.get_logger(__name__)
-
-
 _APPS, _OURS, _NOBODYS = "the app's", "the exchange's", "nobody's"  # whose a request is
 
 
@@ -196,22 +197,28 @@ class Exchange:
 
     def _claim(self) -> None:
         use, given = self._gate.use, self._given
-        if use.address_rate.is_on:
-            use.address_rate.count(self._protocol.address())
-        text = claim_path.ticket_of(given.get(b"authorization"))
-        wish = claim_path.wish_of(self.body, given.get(b"content-type"))
-        ticket = use.claims.open_ticket(text)
-        if use.member_rate.is_on:
-            use.member_rate.count(ticket.member)
-        use.claims.submit(self._drop, ticket, wish.item, wish.quantity, self.tell)
+        ticket, wish = claim_path.admitted(use.claims, use.control, self._protocol.address, given, self.body)
+        if use.control.shared is None:
+            use.claims.submit(self._drop, ticket, wish.item, wish.quantity, self.tell)
+            return
+        wanted = use.control.wanted(self._protocol.address(), given.get(b"x-client-key"), ticket.member)
+        use.control.shared.ask(wanted, partial(self._go_on, ticket, wish))
+
+    def _go_on(self, ticket: Ticket, wish: Wish, refused: SlowDown | None) -> None:
+        """The shared buckets have spoken."""
+        try:
+            if refused is not None:
+                raise refused
+            self._gate.use.claims.submit(self._drop, ticket, wish.item, wish.quantity, self.tell)
+        except FlashclaimError as error:
+            self.tell(error)
 
     def _ticket(self, session: Session) -> None:
-        wish = claim_path.wish_of(self.body, self._given.get(b"content-type"))
-        self.write(
-            claim_path.rendered_ticket(
-                self._gate.use.claims.issue_ticket(session, self._drop, wish.item, wish.quantity)
-            )
-        )
+        use = self._gate.use
+        use.control.check_asker(self._protocol.address(), session.member_id)
+        wish = claim_path.ticket_wish_of(self.body, self._given.get(b"content-type"))
+        issued = use.claims.issue_ticket(session, self._drop, wish.item, wish.quantity, wish.proof)
+        self.write(claim_path.rendered_ticket(issued))
 
 
 class ClaimProtocol(HttpToolsProtocol):

@@ -37,11 +37,14 @@ def register(app: typer.Typer) -> None:
 
         from api.gate import ClaimProtocol
         from engine.bounds import KEEP_ALIVE_S
+        from engine.rates.denied import read
         from engine.runtime.settings import load_settings
 
         if data is not None:
             os.environ["FLASHCLAIM_DATA"] = str(data)
         settings = load_settings(data)
+        if settings.deny_file:
+            read(settings.deny_file)  # a fault is told here, once, and not by each process that it would end
         with _metrics_dir(workers):
             uvicorn.run(
                 "cli.serve:app_from_environment",

@@ -1,6 +1,7 @@
 """Every Redis key name; nowhere else is one spelled. `lua/README.md` maps what lies under each.
 
 The braces are Redis Cluster's hash tag: all keys of a partition share a slot, so one script may use them together.
+Buckets lie in the rates' store, the rest in the one that decides.
 """
 
 
@@ -17,3 +18,8 @@ def claims(partition: int, drop_id: str) -> str:
 def outbox(partition: int) -> str:
     """STREAM: every decision of the partition, in order."""
     return f"fc:{{{partition}}}:outbox"
+
+
+def bucket(whose: str, name: str) -> str:
+    """STRING: when the next request of a member, an address or a client key is due."""
+    return f"fc:{{rates}}:{whose}:{name}"

@@ -21,14 +21,15 @@ LEDGER_CONNECTIONS_MAX = 10  # per process; PostgreSQL's default of 100 carries 
 
 @dataclass(frozen=True, slots=True)
 class Stores:
-    """The two stores of a process: `redis` decides, `ledger` records."""
+    """The stores of a process: `redis` decides, `ledger` records; `rates`, where there is one, counts."""
 
     redis: "Redis"
     ledger: AsyncEngine
     scripts: RedisStore
+    rates: RedisStore | None = None
 
 
-def open_redis(url: str) -> "Redis":
+def open_redis(url: str, setting: str = "redis_url") -> "Redis":
     """A client that never repeats a call on its own: a repeated call could act twice."""
     try:
         return Redis.from_url(
@@ -40,7 +41,7 @@ def open_redis(url: str) -> "Redis":
             health_check_interval=0,
         )
     except ValueError as error:
-        raise Misconfigured(f"redis_url: {error}") from None
+        raise Misconfigured(f"{setting}: {error}") from None
 
 
 def open_ledger(url: str) -> AsyncEngine:
@@ -60,12 +61,15 @@ def open_ledger(url: str) -> AsyncEngine:
 
 @asynccontextmanager
 async def open_stores(settings: Settings) -> AsyncIterator[Stores]:
-    """Both stores, closed at the end. Nothing is connected before it is used."""
+    """The stores, closed at the end. Nothing is connected before it is used."""
     redis = open_redis(settings.redis_url)
-    stores = Stores(redis, open_ledger(settings.postgres_url), RedisStore(redis))
+    rates = open_redis(settings.rates_redis_url, "rates_redis_url") if settings.rates_redis_url else None
+    stores = Stores(redis, open_ledger(settings.postgres_url), RedisStore(redis), RedisStore(rates) if rates else None)
     try:
         yield stores
     finally:
         stores.scripts.close()
+        if stores.rates is not None:
+            stores.rates.close()
         await stores.redis.aclose()
         await stores.ledger.dispose()
