@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint bench clean
+.PHONY: help setup demo test lint bench botfarm clean
 
 help: ## show this help
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -33,6 +33,9 @@ lint: $(STAMP) ## style and types
 
 bench: $(STAMP) ## our claim path beside what people would use instead; about eight minutes
 	@$(BIN)/flashclaim bench --json .flashclaim/bench.json --chart .flashclaim/bench.svg
+
+botfarm: $(STAMP) ## members beside a bot farm; about six minutes
+	@$(BIN)/python -m loadtests.botfarm
 
 clean: ## remove .venv, caches and local data
 	rm -rf $(VENV) .flashclaim .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist *.egg-info

@@ -8,10 +8,11 @@ import msgspec
 
 from engine.bounds import CLAIM_BODY_BYTES_MAX
 from engine.claims.model import Claim
-from engine.claims.service import Claims, IssuedTicket
+from engine.claims.service import Claims
 from engine.claims.ticket import Ticket, TicketInvalid
-from engine.drops.model import from_ms
+from engine.drops.model import Drop, from_ms
 from engine.errors import Invalid
+from engine.members.model import Session
 from engine.rates.control import RushControl
 
 _SCHEME = b"ticket "
@@ -76,6 +77,26 @@ def admitted(
     return ticket, wish
 
 
+def ticketed(
+    claims: Claims,
+    control: RushControl,
+    address: Callable[[], str],
+    given: Mapping[bytes, bytes],
+    body: bytes,
+    session: Session,
+    drop: Drop,
+) -> Told:
+    """The answer to a ticket request, with arguments as for `admitted`; raises `Denied`, and what its parts do."""
+    control.check_asker(address(), session.member_id)
+    wish = _decoded(_ticket_decoder, body, given.get(b"content-type")) if body else _NO_TICKET_WISH
+    issued = claims.issue_ticket(session, drop, wish.item, wish.quantity, wish.proof)
+    told = (
+        f'{{"ticket":"{issued.ticket}","not_before":"{instant(issued.not_before_ms)}"'
+        f',"expires_at":"{instant(issued.expires_at_ms)}"}}'
+    )
+    return Told(200, told.encode())
+
+
 def ticket_of(authorization: bytes | None) -> bytes:
     """The ticket of an `Authorization: Ticket …` header; raises `TicketInvalid`."""
     if authorization is None or authorization[:7].lower() != _SCHEME:
@@ -86,11 +107,6 @@ def ticket_of(authorization: bytes | None) -> bytes:
 def wish_of(body: bytes, content_type: bytes | None) -> Wish:
     """What the body wishes; an empty body wishes nothing. Raises `BodyInvalid`, `MediaType`, `TooLarge`."""
     return _decoded(_decoder, body, content_type) if body else _NO_WISH
-
-
-def ticket_wish_of(body: bytes, content_type: bytes | None) -> TicketWish:
-    """The same for a ticket request."""
-    return _decoded(_ticket_decoder, body, content_type) if body else _NO_TICKET_WISH
 
 
 def _decoded(decoder: msgspec.json.Decoder[_W], body: bytes, content_type: bytes | None) -> _W:
@@ -118,13 +134,6 @@ def rendered(claim: Claim) -> Told:
         f',"receipt":"{claim.receipt}"}}'
     )
     return Told(200 if claim.repeated else 201, body.encode())
-
-
-def rendered_ticket(issued: IssuedTicket) -> Told:
-    """The answer that hands out a ticket."""
-    ticket, not_before_ms, expires_at_ms = issued
-    body = f'{{"ticket":"{ticket}","not_before":"{instant(not_before_ms)}","expires_at":"{instant(expires_at_ms)}"}}'
-    return Told(200, body.encode())
 
 
 @lru_cache(maxsize=1_024)

@@ -155,6 +155,8 @@ class Exchange:
                 self._claim()
             else:
                 self._ticket(self._session)
+        except SlowDown as error:
+            self._gate.use.control.tell_late(self.write, problems.told(error))
         except FlashclaimError as error:
             self.write(problems.told(error))
         except Exception:  # noqa: BLE001 (whatever broke, the client gets an answer)
@@ -206,19 +208,17 @@ class Exchange:
 
     def _go_on(self, ticket: Ticket, wish: Wish, refused: SlowDown | None) -> None:
         """The shared buckets have spoken."""
+        if refused is not None:
+            self._gate.use.control.tell_late(self.write, problems.told(refused))
+            return
         try:
-            if refused is not None:
-                raise refused
             self._gate.use.claims.submit(self._drop, ticket, wish.item, wish.quantity, self.tell)
         except FlashclaimError as error:
             self.tell(error)
 
     def _ticket(self, session: Session) -> None:
-        use = self._gate.use
-        use.control.check_asker(self._protocol.address(), session.member_id)
-        wish = claim_path.ticket_wish_of(self.body, self._given.get(b"content-type"))
-        issued = use.claims.issue_ticket(session, self._drop, wish.item, wish.quantity, wish.proof)
-        self.write(claim_path.rendered_ticket(issued))
+        use, address = self._gate.use, self._protocol.address
+        self.write(claim_path.ticketed(use.claims, use.control, address, self._given, self.body, session, self._drop))
 
 
 class ClaimProtocol(HttpToolsProtocol):

@@ -32,6 +32,10 @@ BUCKETS_MAX = 65_536
 RATE_MAX = 1_000_000  # a second, and at once: an interval is a whole number of µs
 ADDRESS_CHARS_MAX = 64  # the longest IPv6 address has 45
 ADDRESSES_KNOWN_MAX = 16_384  # parsed once; 6 MB
+HELD_S = (
+    1.0  # that a refusal for a rate is kept back: a bot that waits for its answers sends one a second and connection
+)
+HELD_MAX = 16_384  # of a process at once, so that answering them takes it half its time; each is a connection
 RATES_WAIT_S_MAX = 0.25  # for the rates' store; past it the process counts alone
 RATES_AWAY_S = 5.0  # until it is asked again: meanwhile no claim waits for it
 DENY_ENTRIES_MAX = 200_000  # lines; read in half a second, 30 MB
@@ -48,6 +52,7 @@ REQUEST_S_MAX = 10.0  # for the head of any request, and for the whole of a clai
 # A phone that waits for the opening keeps its connection; longer than a proxy keeps its own (60 s), for a connection
 # that both ends use and close at the same moment is a request without an answer.
 KEEP_ALIVE_S = 75
+BACKLOG = 65_535  # connections that wait to be taken in; the kernel's net.core.somaxconn cuts it
 PAGE_ROWS_MAX = 500  # of a list: 500 drops of ten items are about 500 kB
 REQUEST_BODY_BYTES_MAX = 1_048_576  # a drop of 64 items and 256 waves is about 60 kB
 

@@ -51,11 +51,9 @@ _TICKET_HEADER = {
 )  # fmt: skip
 async def issue_ticket(drop_id: str, request: Request, use: ServicesDep, session: SessionDep) -> Response:
     """Take a ticket, at any time up to the close, also before the opening. One ticket, one claim."""
-    use.control.check_asker(_address(request), session.member_id)
-    wish = claim_path.ticket_wish_of(await request.body(), _header(request, "content-type"))
+    address, given, body = _address(request), _headers(request), await request.body()
     drop = await use.drops.get(drop_id)
-    issued = use.claims.issue_ticket(session, drop, wish.item, wish.quantity, wish.proof)
-    return problems.response(claim_path.rendered_ticket(issued))
+    return problems.response(claim_path.ticketed(use.claims, use.control, lambda: address, given, body, session, drop))
 
 
 @router.get(
@@ -86,9 +84,8 @@ async def challenge(drop_id: str, use: ServicesDep, session: SessionDep) -> dict
 )  # fmt: skip
 async def claim(drop_id: str, request: Request, use: ServicesDep) -> Response:
     """Claim with a ticket. After any failure send the same ticket again: it answers the same claim."""
-    address = _address(request)
-    given = dict(reversed(request.headers.raw))  # of a header that stands twice the first counts
-    ticket, wish = claim_path.admitted(use.claims, use.control, lambda: address, given, await request.body())
+    address, given, body = _address(request), _headers(request), await request.body()
+    ticket, wish = claim_path.admitted(use.claims, use.control, lambda: address, given, body)
     if use.control.shared is not None:
         await use.control.shared.spend(use.control.wanted(address, given.get(b"x-client-key"), ticket.member))
     drop = await use.drops.get(drop_id)
@@ -140,6 +137,10 @@ async def verify_receipt(request: Request, use: ServicesDep) -> dict[str, Any]:
 
 def _address(request: Request) -> str:
     return request.client.host if request.client is not None else ""
+
+
+def _headers(request: Request) -> dict[bytes, bytes]:
+    return dict(reversed(request.headers.raw))  # of a header that stands twice the first counts
 
 
 def _header(request: Request, name: str) -> bytes | None:

@@ -1,7 +1,10 @@
 """Who may claim at this moment: deny lists, then rates, from what is known at once to what a ticket proves."""
 
+import asyncio
 from collections.abc import Callable
+from typing import TypeVar
 
+from engine.bounds import HELD_MAX, HELD_S
 from engine.claims import keys
 from engine.errors import Invalid
 from engine.rates.address import address as address_of
@@ -11,6 +14,7 @@ from engine.rates.model import Bucket, Rate
 from engine.rates.shared import SharedBuckets
 from engine.runtime.settings import Settings
 
+_T = TypeVar("_T")
 CLIENT_KEY_CHARS_MAX = 64
 _CLIENT_KEY_SIGNS = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._:@-")
 
@@ -36,6 +40,7 @@ class RushControl:
             Rate("address", "invalid tickets", settings.invalid_tickets_per_second, settings.invalid_tickets_burst)
         )
         self.shared = shared
+        self._held = 0
         self.use(denied)
 
     def use(self, denied: DenyList) -> None:
@@ -79,6 +84,28 @@ class RushControl:
         if self.members.is_on:
             found.append(Bucket(keys.bucket("member", member.decode()), self.members.rate))
         return found
+
+    def tell_late(self, tell: Callable[[_T], None], told: _T) -> None:
+        """Call `tell` when a refusal for a rate may be told.
+
+        A program that sends its next request when it has its answer is slowed by this, whatever `Retry-After` means to
+        it; a person does not notice. Past the bound it is told at once.
+        """
+        if self._held >= HELD_MAX:
+            tell(told)
+            return
+        self._held += 1
+        asyncio.get_running_loop().call_later(HELD_S, self._tell, tell, told)
+
+    async def wait_to_tell(self) -> None:
+        """`tell_late` for those who wait."""
+        waited: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.tell_late(lambda _: None if waited.done() else waited.set_result(None), None)
+        await waited
+
+    def _tell(self, tell: Callable[[_T], None], told: _T) -> None:
+        self._held -= 1
+        tell(told)
 
     def _check_member(self, member: bytes) -> None:
         self.denied.check_member(member)

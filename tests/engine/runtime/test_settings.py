@@ -52,6 +52,9 @@ def test_secrets_are_not_shown(data_dir: Path) -> None:
         ("SESSION_JWKS_URL", "https://example.org", "set one of"),
         ("SESSION_SECRET", "short", "shorter than 32"),
         ("CONFIG", "/nowhere.toml", "/nowhere.toml"),
+        ("RATES_REDIS_URL", "redis://x", "name another store"),
+        ("MEMBER_CLAIMS_PER_SECOND", "-1", "member_claims_per_second"),
+        ("ADDRESS_CLAIMS_BURST", "1000001", "address_claims_burst"),
     ],
 )
 def test_a_wrong_setting_stops_the_start(
