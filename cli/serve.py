@@ -6,7 +6,7 @@ import signal
 import socket
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -70,10 +70,11 @@ def register(app: typer.Typer) -> None:
             )
             first = config.bind_socket()
             listeners = [first, *(first.dup() for _ in range(LISTENERS - 1))]
-            if workers > 1:
-                Multiprocess(config, sockets=listeners).run()
-            else:
-                uvicorn.Server(config).run(sockets=listeners)
+            with suppress(KeyboardInterrupt):  # as uvicorn.run does
+                if workers > 1:
+                    Multiprocess(config, sockets=listeners).run()
+                else:
+                    uvicorn.Server(config).run(sockets=listeners)
 
     @app.command()
     def worker(

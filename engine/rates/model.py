@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar, NamedTuple
 
-from engine.bounds import HELD_S
 from engine.errors import Unavailable
 
 
@@ -42,11 +41,10 @@ class Rate:
         return self.per_second > 0
 
     def slow_down(self, wait_us: float) -> SlowDown:
-        """The error that tells whose rate it was, and how long the next request must wait once it is told."""
-        left_us = wait_us - HELD_S * 1_000_000
+        """The error that tells whose rate it was, and when the next request will do."""
         return SlowDown(
             f"more than {self.per_second} {self.what} a second from this {self.whose}: wait; a ticket stays good",
-            retry_after_s=max(1, int(-(-left_us // 1_000_000))),
+            retry_after_s=max(1, int(-(-wait_us // 1_000_000))),
             whose=self.whose,
         )
 
