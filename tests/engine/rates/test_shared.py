@@ -97,6 +97,13 @@ class TestCounted:
         assert sum(sizes) == 2_000
         assert max(sizes) == BATCH_CLAIMS_MAX
 
+    async def test_a_rate_of_less_than_a_millisecond_is_counted_too(self, ways: Ways) -> None:
+        """A bucket that is full again within the store's unit of expiry must not make the script fail."""
+        before, shared = uncounted(), SharedBuckets(ways.open())
+        wanted = [Bucket("m", Rate("member", "claims", 1_000_000, burst=1))]
+        await asyncio.gather(*(admitted(shared, wanted) for _ in range(100)))
+        assert uncounted() == before
+
     async def test_nothing_stays_when_the_buckets_are_full_again(self, ways: Ways, valkey: EmbeddedValkey) -> None:
         quick = Rate("member", "claims", 100, burst=1)
         shared = SharedBuckets(ways.open())
