@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint bench lock sign sbom clean
+.PHONY: help setup demo test lint bench botfarm lock sign sbom clean
 
 help: ## show this help
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -48,6 +48,8 @@ sbom: $(STAMP) ## dist/sbom.cdx.json: what the image is made of, as CycloneDX
 	@mkdir -p dist
 	@$(BIN)/python .ci/sbom.py > dist/sbom.cdx.json
 	@echo "dist/sbom.cdx.json"
+botfarm: $(STAMP) ## members beside a bot farm; about six minutes
+	@$(BIN)/python -m loadtests.botfarm
 
 clean: ## remove .venv, caches and local data
 	rm -rf $(VENV) .flashclaim .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist *.egg-info

@@ -13,15 +13,17 @@ from starlette.middleware.cors import CORSMiddleware
 from api import problems
 from api.deps import Services
 from api.edge import Edge
-from api.gate import Gate
-from api.rates import Rate
+from api.exchange import Gate
 from api.routes import claims, docs, drops, members, operations
 from engine.claims.backlog import Backlog
 from engine.claims.service import Claims
 from engine.drops.service import Drops
 from engine.members.session import SessionTokens
+from engine.rates.control import RushControl
+from engine.rates.denied import DenyList, read, watch
+from engine.rates.shared import SharedBuckets
 from engine.runtime import keyfile
-from engine.runtime.connections import open_stores
+from engine.runtime.connections import Stores, open_stores
 from engine.runtime.settings import Settings, load_settings
 
 
@@ -32,27 +34,23 @@ def create_app(settings: Settings, data_dir: Path | None = None) -> FastAPI:
     """
 
     cors = _cors(settings)
+    denied = read(settings.deny_file) if settings.deny_file else DenyList()
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[dict[str, Any]]:
         async with open_stores(settings) as stores:
-            ways = Drops(stores.redis, stores.scripts, stores.ledger, settings.partitions)
             backlog = Backlog(stores.redis, settings.partitions, settings.outbox_bytes_max)
-            services = Services(
-                settings=settings,
-                stores=stores,
-                drops=ways,
-                claims=Claims(stores.scripts, stores.ledger, ways, settings, backlog),
-                sessions=SessionTokens(settings),
-                member_rate=Rate(settings.member_claims_per_second, "member"),
-                address_rate=Rate(settings.address_claims_per_second, "address"),
-            )
+            services = _services(settings, stores, backlog, denied)
             app.state.services = services
             app.state.live = drops.LiveFeed()
             stop = asyncio.Event()
             watching = [asyncio.create_task(backlog.watch(stop)), _watch_keys(services.claims, data_dir, stop)]
+            if settings.deny_file:
+                watching.append(asyncio.create_task(watch(settings.deny_file, services.control.use, stop)))
             _calm_collector()
             yield {"gate": Gate(services, CORSMiddleware(app, **cors) if cors else None)}
+            if services.control.shared is not None:
+                await services.control.shared.drain()
             await services.claims.drain()
             stop.set()
             await asyncio.gather(*watching)
@@ -84,6 +82,18 @@ def _watch_keys(service: Claims, data_dir: Path | None, stop: asyncio.Event) -> 
     return asyncio.create_task(keyfile.watch(data_dir, stop, lambda: service.use_keys(load_settings(data_dir))))
 
 
+def _services(settings: Settings, stores: Stores, backlog: Backlog, denied: DenyList) -> Services:
+    ways = Drops(stores.redis, stores.scripts, stores.ledger, settings.partitions)
+    return Services(
+        settings=settings,
+        stores=stores,
+        drops=ways,
+        claims=Claims(stores.scripts, stores.ledger, ways, settings, backlog),
+        sessions=SessionTokens(settings),
+        control=RushControl(settings, denied, SharedBuckets(stores.rates) if stores.rates else None),
+    )
+
+
 def _calm_collector() -> None:
     """Keep Python's cycle collector from walking the whole program many times a second of a rush.
 
@@ -100,6 +110,13 @@ def _cors(settings: Settings) -> dict[str, Any]:
     return {
         "allow_origins": list(settings.cors_origins),
         "allow_methods": ["GET", "POST", "PATCH", "PUT"],
-        "allow_headers": ["Authorization", "Content-Type", "Idempotency-Key", "If-Match", "X-Request-ID"],
+        "allow_headers": [
+            "Authorization",
+            "Content-Type",
+            "Idempotency-Key",
+            "If-Match",
+            "X-Client-Key",
+            "X-Request-ID",
+        ],
         "expose_headers": ["ETag", "Retry-After", "X-Request-ID"],
     }

@@ -1,18 +1,22 @@
 """The claim request and its answer as plain functions: whatever serves the claim path, it calls these."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import lru_cache
+from typing import TypeVar
 
 import msgspec
 
 from engine.bounds import CLAIM_BODY_BYTES_MAX
 from engine.claims.model import Claim
-from engine.claims.service import IssuedTicket
-from engine.claims.ticket import TicketInvalid
-from engine.drops.model import from_ms
+from engine.claims.service import Claims
+from engine.claims.ticket import Ticket, TicketInvalid
+from engine.drops.model import Drop, from_ms
 from engine.errors import Invalid
+from engine.members.model import Session
+from engine.rates.control import RushControl
 
 _SCHEME = b"ticket "
+_W = TypeVar("_W", bound="Wish")
 
 
 class BodyInvalid(Invalid):
@@ -28,10 +32,16 @@ class MediaType(Invalid):
 
 
 class Wish(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What a claim's or a ticket request's body may say; nothing is needed when the ticket fixes both."""
+    """What a claim's body may say; nothing is needed when the ticket fixes both."""
 
     item: str | None = None
     quantity: int | None = None
+
+
+class TicketWish(Wish, frozen=True, forbid_unknown_fields=True):
+    """What a ticket request's body may say; `proof` is for the drop's gate."""
+
+    proof: str | None = None
 
 
 class Told(msgspec.Struct, frozen=True, gc=False):
@@ -44,7 +54,47 @@ class Told(msgspec.Struct, frozen=True, gc=False):
 
 
 _decoder = msgspec.json.Decoder(Wish)
-_NO_WISH = Wish()
+_ticket_decoder = msgspec.json.Decoder(TicketWish)
+_NO_WISH, _NO_TICKET_WISH = Wish(), TicketWish()
+
+
+def admitted(
+    claims: Claims, control: RushControl, address: Callable[[], str], given: Mapping[bytes, bytes], body: bytes
+) -> tuple[Ticket, Wish]:
+    """The ticket and the wish of a claim that may go on; `given` holds its headers, `address` tells whence it comes.
+
+    Raises `Denied`, `SlowDown`, `ClientKeyInvalid`, and what `ticket_of` and `wish_of` raise.
+    """
+    if control.is_watching:
+        control.check_arrival(address(), given.get(b"x-client-key"))
+    try:
+        ticket = claims.open_ticket(ticket_of(given.get(b"authorization")))
+    except TicketInvalid:
+        control.count_invalid_ticket(address())
+        raise
+    wish = wish_of(body, given.get(b"content-type"))
+    control.check_member(ticket.member)
+    return ticket, wish
+
+
+def ticketed(
+    claims: Claims,
+    control: RushControl,
+    address: Callable[[], str],
+    given: Mapping[bytes, bytes],
+    body: bytes,
+    session: Session,
+    drop: Drop,
+) -> Told:
+    """The answer to a ticket request, with arguments as for `admitted`; raises `Denied`, and what its parts do."""
+    control.check_asker(address(), session.member_id)
+    wish = _decoded(_ticket_decoder, body, given.get(b"content-type")) if body else _NO_TICKET_WISH
+    issued = claims.issue_ticket(session, drop, wish.item, wish.quantity, wish.proof)
+    told = (
+        f'{{"ticket":"{issued.ticket}","not_before":"{instant(issued.not_before_ms)}"'
+        f',"expires_at":"{instant(issued.expires_at_ms)}"}}'
+    )
+    return Told(200, told.encode())
 
 
 def ticket_of(authorization: bytes | None) -> bytes:
@@ -56,14 +106,16 @@ def ticket_of(authorization: bytes | None) -> bytes:
 
 def wish_of(body: bytes, content_type: bytes | None) -> Wish:
     """What the body wishes; an empty body wishes nothing. Raises `BodyInvalid`, `MediaType`, `TooLarge`."""
-    if not body:
-        return _NO_WISH
+    return _decoded(_decoder, body, content_type) if body else _NO_WISH
+
+
+def _decoded(decoder: msgspec.json.Decoder[_W], body: bytes, content_type: bytes | None) -> _W:
     if len(body) > CLAIM_BODY_BYTES_MAX:
         raise TooLarge(f"the body has more than {CLAIM_BODY_BYTES_MAX} bytes")
     if content_type is not None and content_type.partition(b";")[0].strip().lower() != b"application/json":
         raise MediaType(f"send the body as application/json, not {content_type[:60].decode('latin-1')}")
     try:
-        return _decoder.decode(body)
+        return decoder.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         detail = str(error)
         field = detail.rpartition("`$.")[2].rstrip("`") if "`$." in detail else None
@@ -82,13 +134,6 @@ def rendered(claim: Claim) -> Told:
         f',"receipt":"{claim.receipt}"}}'
     )
     return Told(200 if claim.repeated else 201, body.encode())
-
-
-def rendered_ticket(issued: IssuedTicket) -> Told:
-    """The answer that hands out a ticket."""
-    ticket, not_before_ms, expires_at_ms = issued
-    body = f'{{"ticket":"{ticket}","not_before":"{instant(not_before_ms)}","expires_at":"{instant(expires_at_ms)}"}}'
-    return Told(200, body.encode())
 
 
 @lru_cache(maxsize=1_024)

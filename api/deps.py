@@ -8,7 +8,6 @@ from fastapi import Depends, Header, Query, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from api.claim import BodyInvalid, MediaType
-from api.rates import Rate
 from engine.bounds import PAGE_ROWS_MAX
 from engine.claims.service import Claims
 from engine.drops.model import Actor
@@ -17,6 +16,7 @@ from engine.errors import Refused
 from engine.members import store as members_store
 from engine.members.model import Session
 from engine.members.session import SessionInvalid, SessionTokens
+from engine.rates.control import RushControl
 from engine.runtime.connections import Stores
 from engine.runtime.settings import Settings
 
@@ -34,8 +34,7 @@ class Services:
     drops: Drops
     claims: Claims
     sessions: SessionTokens
-    member_rate: Rate
-    address_rate: Rate
+    control: RushControl
 
 
 async def services(request: Request) -> Services:  # async: FastAPI would run a plain function in a thread, each time

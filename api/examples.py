@@ -20,6 +20,12 @@ TICKET = {
     "not_before": "2025-06-14T10:00:00+08:00",
     "expires_at": "2025-06-14T10:30:00+08:00",
 }
+CHALLENGE = {
+    "gate": "proof-of-work",
+    "challenge": "AQEBl2wF8xq5xV1mB0aQ3k7Zr2c4YtPq",
+    "bits": 18,
+    "expires_at": "2025-06-14T02:02:00+00:00",
+}
 DROP = {
     "id": "lychee-2025",
     "title": {"zh": "智送荔枝", "en": "Lychees for members"},
@@ -65,7 +71,16 @@ _DETAILS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     ),
     "claim-invalid": ("item: say which one: box-5jin, box-10jin", {"field": "item"}),
     "no-such-drop": ("there is no drop 'lychee-2024'", {"drop_id": "lychee-2024"}),
-    "slow-down": ("more than 10 claims a second from this member: wait a second", {"retry_after_s": 1}),
+    "slow-down": (
+        "more than 10 claims a second from this member: wait; a ticket stays good",
+        {"whose": "member", "retry_after_s": 1},
+    ),
+    "denied": ("this address is shut out by the operator: ask them why", {"whose": "address"}),
+    "proof-required": ("this drop asks for a proof: work it out from the challenge, and send it", CHALLENGE),
+    "proof-invalid": (
+        "this proof's hash does not begin with 18 zero bits: work it out anew from this challenge",
+        CHALLENGE,
+    ),
     "overloaded": ("too many claims are waiting: send the same ticket again in a moment", {"retry_after_s": 2}),
     "outcome-unknown": (
         "the store did not answer: send the same ticket again to learn the outcome",

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping
 from datetime import datetime
+from functools import lru_cache
 from http import HTTPStatus
 from typing import Any
 
@@ -15,7 +16,10 @@ from starlette.exceptions import HTTPException
 
 from api.claim import Told
 from engine.bounds import HEAD_BYTES_MAX, REQUEST_S_MAX
+from engine.claims.ticket import TicketInvalid
 from engine.errors import FlashclaimError, Unavailable
+from engine.rates.denied import Denied
+from engine.rates.model import SlowDown
 
 MEDIA_TYPE = "application/problem+json"
 _TYPE = "https://flashclaim.example/problems/"
@@ -33,11 +37,13 @@ PROBLEMS: Mapping[str, tuple[int, str]] = {
     "wrong-status": (409, "Wrong status for this act"),
     "stale-revision": (412, "Changed in the meantime"),
     "revision-required": (428, "Say which revision you saw"),
+    "proof-required": (428, "Send a proof"),
     "ticket-invalid": (401, "Ticket is not valid"),
     "ticket-expired": (401, "Ticket has expired"),
     "session-invalid": (401, "Session is not valid"),
     "operators-only": (403, "For operators only"),
     "not-eligible": (403, "Not for this member"),
+    "denied": (403, "Shut out"),
     "no-such-drop": (404, "No such drop"),
     "no-such-claim": (404, "No such claim"),
     "not-found": (404, "Nothing here"),
@@ -51,6 +57,7 @@ PROBLEMS: Mapping[str, tuple[int, str]] = {
     "claim-invalid": (422, "Claim is not valid"),
     "idempotency-key-reused": (422, "Idempotency key was used for another request"),
     "restock-invalid": (422, "Restock is not valid"),
+    "proof-invalid": (422, "Proof is not valid"),
     "receipt-invalid": (422, "Receipt is not valid"),
     "slow-down": (429, "Too many requests"),
     "head-too-large": (431, "Request head is too large"),
@@ -63,6 +70,7 @@ PROBLEMS: Mapping[str, tuple[int, str]] = {
     "identity-unavailable": (503, "Identity provider unavailable"),
     "not-ready": (503, "Not ready"),
 }
+_IN_FLOODS = (Denied, SlowDown, TicketInvalid)
 _HTTP_CODES = {404: "not-found", 405: "method-not-allowed", 413: "too-large", 415: "media-type"}
 
 
@@ -75,21 +83,30 @@ def body(code: str, detail: str, facts: Mapping[str, object] | None = None) -> b
     return text.encode(errors="backslashreplace")
 
 
-def headers(error: FlashclaimError, scheme: str = "Bearer") -> dict[str, str]:
-    """The headers that belong to an error: when to come back, how to authenticate."""
-    status, _ = PROBLEMS[error.code]
-    wait = error.retry_after_s if isinstance(error, Unavailable) else error.facts.get("retry_after_s")
-    found = {} if wait is None else {"Retry-After": str(wait)}
-    if status == HTTPStatus.UNAUTHORIZED:
-        found["WWW-Authenticate"] = "Ticket" if error.code.startswith("ticket") else scheme
-    return found
-
-
 def told(error: FlashclaimError) -> Told:
     """The answer that tells an error."""
     facts = {**error.facts, "retry_after_s": error.retry_after_s} if isinstance(error, Unavailable) else error.facts
-    status, _ = PROBLEMS[error.code]
-    return Told(status, body(error.code, error.detail, facts), MEDIA_TYPE, headers(error))
+    if isinstance(error, _IN_FLOODS):
+        return _told_in_floods(error.code, error.detail, tuple(facts.items()))
+    return _told(error.code, error.detail, facts)
+
+
+@lru_cache(maxsize=256)
+def _told_in_floods(code: str, detail: str, facts: tuple[tuple[str, object], ...]) -> Told:
+    """Bots are told the same some ten thousand times a second: it is put together once."""
+    return _told(code, detail, dict(facts))
+
+
+def _told(code: str, detail: str, facts: Mapping[str, object]) -> Told:
+    return Told(PROBLEMS[code][0], body(code, detail, facts), MEDIA_TYPE, _headers(code, facts.get("retry_after_s")))
+
+
+def _headers(code: str, wait_s: object) -> dict[str, str]:
+    """The headers that belong to an error: when to come back, how to authenticate."""
+    found = {} if wait_s is None else {"Retry-After": str(wait_s)}
+    if PROBLEMS[code][0] == HTTPStatus.UNAUTHORIZED:
+        found["WWW-Authenticate"] = "Ticket" if code.startswith("ticket") else "Bearer"
+    return found
 
 
 def broken() -> Told:
@@ -124,8 +141,10 @@ def register(app: FastAPI) -> None:
     app.add_exception_handler(RedisError, _store_away)
 
 
-async def _flashclaim(_: Request, error: Exception) -> Response:
+async def _flashclaim(request: Request, error: Exception) -> Response:
     assert isinstance(error, FlashclaimError)
+    if isinstance(error, SlowDown):
+        await request.app.state.services.control.wait_to_tell()
     return response(told(error))
 
 

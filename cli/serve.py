@@ -20,6 +20,11 @@ if TYPE_CHECKING:
     from engine.runtime.settings import Settings
 
 
+# libuv takes in one connection of a listener in each turn of its loop (https://github.com/libuv/libuv/pull/3696). Under
+# a flood a turn takes 20 ms: thousands that connect would wait for minutes. So the port has several listeners.
+LISTENERS = 16
+
+
 def register(app: typer.Typer) -> None:
     @app.command()
     def serve(
@@ -35,17 +40,21 @@ def register(app: typer.Typer) -> None:
         Example:  FLASHCLAIM_REDIS_URL=redis://… FLASHCLAIM_POSTGRES_URL=postgresql://… flashclaim serve --host 0.0.0.0
         """
         import uvicorn
+        from uvicorn.supervisors import Multiprocess
 
         from api.gate import ClaimProtocol
-        from engine.bounds import KEEP_ALIVE_S
+        from engine.bounds import BACKLOG, KEEP_ALIVE_S
+        from engine.rates.denied import read
         from engine.runtime.settings import load_settings
 
         if data is not None:
             os.environ["FLASHCLAIM_DATA"] = str(data)
         settings = load_settings(data)
         asyncio.run(_check(settings))
+        if settings.deny_file:
+            read(settings.deny_file)  # a fault is told here, once, and not by each process that it would end
         with _metrics_dir(workers):
-            uvicorn.run(
+            config = uvicorn.Config(
                 "cli.serve:app_from_environment",
                 factory=True,
                 host=host,
@@ -57,9 +66,17 @@ def register(app: typer.Typer) -> None:
                 log_level="warning",
                 forwarded_allow_ips=settings.trusted_proxies,
                 timeout_keep_alive=KEEP_ALIVE_S,
+                backlog=BACKLOG,
                 timeout_graceful_shutdown=10,
                 server_header=False,
             )
+            first = config.bind_socket()
+            listeners = [first, *(first.dup() for _ in range(LISTENERS - 1))]
+            with suppress(KeyboardInterrupt):  # as uvicorn.run does
+                if workers > 1:
+                    Multiprocess(config, sockets=listeners).run()
+                else:
+                    uvicorn.Server(config).run(sockets=listeners)
 
     @app.command()
     def worker(

@@ -22,21 +22,39 @@ SERIAL_MAX = 2_147_483_647  # of claims in one drop and partition: the ledger ke
 BATCH_CLAIMS_MAX = 512
 BATCHES_IN_FLIGHT_MAX = 2  # of one drop and partition
 BATCHES_AT_ONCE_MAX = 16  # of one process, over all drops: at the store they follow each other anyway
-# Waiting claims of one batcher: at a pessimistic 10,000 claims/s this is a wait of 1.6 s.
+# Waiting claims of one drop and partition in one process: at a pessimistic 10,000 claims/s this is a wait of 1.6 s.
 QUEUE_CLAIMS_MAX = 16_384
 QUEUE_WAIT_S_MAX = 2.0
 STORE_TIMEOUT_S = 5.0  # past it the outcome of a batch is unknown
 REPLICA_WAIT_MS = 1_000  # at the level `replica`: past it the outcome of a batch is unknown
 
+# Rates. A bucket takes about 200 bytes: both generations of a rate are at most 26 MB. A process takes 40,000 claims/s,
+# and with the default rate a bucket is full again after a second, so that none is forgotten early.
+BUCKETS_MAX = 65_536
+RATE_MAX = 1_000_000  # a second, and at once: an interval is a whole number of µs
+ADDRESS_CHARS_MAX = 64  # the longest IPv6 address has 45
+ADDRESSES_KNOWN_MAX = 16_384  # parsed once; 6 MB
+HELD_S = (
+    1.0  # that a refusal for a rate is kept back: a bot that waits for its answers sends one a second and connection
+)
+HELD_MAX = 16_384  # of a process at once, so that answering them takes it half its time; each is a connection
+RATES_WAIT_S_MAX = 0.25  # for the rates' store; past it the process counts alone
+RATES_AWAY_S = 5.0  # until it is asked again: meanwhile no claim waits for it
+DENY_ENTRIES_MAX = 200_000  # lines; read in half a second, 30 MB
+DENY_LOOK_S = 0.4  # between two looks at the deny file, so that a change is there within a second
+
 # Tickets and receipts: the longest is two 64-byte names, a drop id and the fixed part, in base64.
 TICKET_BYTES_MAX = 1 + 1 + 1 + DROP_ID_CHARS_MAX + 6 + 6 + 8 + 1 + 2 + 2 * (1 + MEMBER_ID_BYTES_MAX) + 16
 TICKET_CHARS_MAX = -(-TICKET_BYTES_MAX * 4 // 3)
 CLAIM_BODY_BYTES_MAX = 1_024
+CHALLENGE_S = 120  # how long a challenge is good: 18 bits take a slow phone's browser some seconds
+PROOF_BITS_MAX = 24  # 16 million hashes on average: a minute of such a phone
 HEAD_BYTES_MAX = 65_536  # of a request that comes in pieces: eight session tokens of the longest kind
 REQUEST_S_MAX = 10.0  # for the head of any request, and for the whole of a claim
 # A phone that waits for the opening keeps its connection; longer than a proxy keeps its own (60 s), for a connection
 # that both ends use and close at the same moment is a request without an answer.
 KEEP_ALIVE_S = 75
+BACKLOG = 65_535  # connections that wait to be taken in; the kernel's net.core.somaxconn cuts it
 PAGE_ROWS_MAX = 500  # of a list: 500 drops of ten items are about 500 kB
 REQUEST_BODY_BYTES_MAX = 1_048_576  # a drop of 64 items and 256 waves is about 60 kB
 
@@ -68,3 +86,4 @@ assert ITEMS_MAX < 256
 assert QUANTITY_MAX < 65_536
 assert MEMBER_ID_BYTES_MAX < 256
 assert TICKET_CHARS_MAX < 512
+assert RATES_WAIT_S_MAX < RATES_AWAY_S < STORE_TIMEOUT_S * 2

@@ -85,6 +85,7 @@ def settings(redis_url: str, postgres_url: str) -> Settings:
             "receipt_keys": {1: "22" * 32},
             "session_secret": "a secret for the tests, long enough",
             "member_claims_per_second": 0,
+            "invalid_tickets_per_second": 0,
         }
     )
 

@@ -8,17 +8,26 @@ from fastapi.responses import Response
 from api import claim as claim_path
 from api import problems
 from api.deps import OperatorDep, PageLimit, ServicesDep, SessionDep
-from api.examples import BODY, CLAIM, OPERATORS, SIGNED_IN, TICKET, declared, shown, taken
+from api.examples import BODY, CHALLENGE, CLAIM, OPERATORS, SIGNED_IN, TICKET, declared, shown, taken
 from engine.claims import history
 from engine.drops.model import NoSuchDrop
 from engine.ids import ClaimId
 
 router = APIRouter(prefix="/v1", tags=["claims"], responses=declared("invalid", "too-large"))
-_WISH = taken(
-    {"item": "box-5jin", "quantity": 1},
-    {"item": {"type": ["string", "null"]}, "quantity": {"type": ["integer", "null"]}},
+_ITEM = {"item": {"type": ["string", "null"]}, "quantity": {"type": ["integer", "null"]}}
+_WISH = taken({"item": "box-5jin", "quantity": 1}, _ITEM, required=False)
+_TICKET_WISH = taken(
+    {"item": "box-5jin", "quantity": 1, "proof": "AQEBl2wF8xq5xV1mB0aQ3k7Zr2c4YtPq.2k9f"},
+    {**_ITEM, "proof": {"type": ["string", "null"]}},
     required=False,
 )
+_CLIENT_KEY_HEADER = {
+    "name": "X-Client-Key",
+    "in": "header",
+    "schema": {"type": "string", "maxLength": 64},
+    "description": "A partner's app names itself; counted when `client_claims_per_second` is set.",
+    "example": "town-app-7",
+}
 _TICKET_HEADER = {
     "name": "Authorization",
     "in": "header",
@@ -34,15 +43,28 @@ _TICKET_HEADER = {
         200: shown(TICKET, "A ticket for one claim"),
         **declared(
             *SIGNED_IN, *BODY, "not-open", "closed", "not-eligible", "no-such-drop", "claim-invalid", "not-ready",
+            "denied", "proof-required", "proof-invalid",
         ),
     },
-    openapi_extra=_WISH,
+    openapi_extra=_TICKET_WISH,
 )  # fmt: skip
 async def issue_ticket(drop_id: str, request: Request, use: ServicesDep, session: SessionDep) -> Response:
     """Take a ticket, at any time up to the close, also before the opening. One ticket, one claim."""
-    wish = claim_path.wish_of(await request.body(), _header(request, "content-type"))
-    issued = use.claims.issue_ticket(session, await use.drops.get(drop_id), wish.item, wish.quantity)
-    return problems.response(claim_path.rendered_ticket(issued))
+    address, given, body = _address(request), _headers(request), await request.body()
+    drop = await use.drops.get(drop_id)
+    return problems.response(claim_path.ticketed(use.claims, use.control, lambda: address, given, body, session, drop))
+
+
+@router.get(
+    "/drops/{drop_id}/challenge",
+    responses={
+        200: shown(CHALLENGE, "What to work out, for the `proof` of a ticket request; `gate` is null: nothing"),
+        **declared("session-invalid", "no-such-drop", "not-ready"),
+    },
+)
+async def challenge(drop_id: str, use: ServicesDep, session: SessionDep) -> dict[str, Any]:
+    """What a drop asks for before it gives a ticket; good for the session's member and this drop, for two minutes."""
+    return {**(use.claims.challenge(session, await use.drops.get(drop_id)) or {"gate": None})}
 
 
 @router.post(
@@ -53,20 +75,18 @@ async def issue_ticket(drop_id: str, request: Request, use: ServicesDep, session
         200: shown(CLAIM, "This ticket was accepted before: the same claim again"),
         **declared(
             "limit-reached", "sold-out", "not-open", "paused", "closed", "claim-released", "ticket-invalid",
-            "ticket-expired", "no-such-drop", "method-not-allowed", *BODY, "claim-invalid", "slow-down", "overloaded",
-            "outcome-unknown", "store-unavailable", "not-ready",
+            "ticket-expired", "no-such-drop", "method-not-allowed", *BODY, "claim-invalid", "slow-down", "denied",
+            "overloaded", "outcome-unknown", "store-unavailable", "not-ready",
         ),
     },
-    openapi_extra={**_WISH, "parameters": [_TICKET_HEADER]},
+    openapi_extra={**_WISH, "parameters": [_TICKET_HEADER, _CLIENT_KEY_HEADER]},
 )  # fmt: skip
 async def claim(drop_id: str, request: Request, use: ServicesDep) -> Response:
     """Claim with a ticket. After any failure send the same ticket again: it answers the same claim."""
-    if request.client is not None:
-        use.address_rate.count(request.client.host)
-    text = claim_path.ticket_of(_header(request, "authorization"))
-    wish = claim_path.wish_of(await request.body(), _header(request, "content-type"))
-    ticket = use.claims.open_ticket(text)
-    use.member_rate.count(ticket.member)
+    address, given, body = _address(request), _headers(request), await request.body()
+    ticket, wish = claim_path.admitted(use.claims, use.control, lambda: address, given, body)
+    if use.control.shared is not None:
+        await use.control.shared.spend(use.control.wanted(address, given.get(b"x-client-key"), ticket.member))
     drop = await use.drops.get(drop_id)
     return problems.response(claim_path.rendered(await use.claims.claim(drop, ticket, wish.item, wish.quantity)))
 
@@ -116,6 +136,14 @@ async def verify_receipt(request: Request, use: ServicesDep) -> dict[str, Any]:
         "serial": body.claim_id.serial,
         "claimed_at": claim_path.instant(body.at_ms),
     }
+
+
+def _address(request: Request) -> str:
+    return request.client.host if request.client is not None else ""
+
+
+def _headers(request: Request) -> dict[bytes, bytes]:
+    return dict(reversed(request.headers.raw))  # of a header that stands twice the first counts
 
 
 def _header(request: Request, name: str) -> bytes | None:

@@ -1,6 +1,7 @@
 """Every Redis key name; nowhere else is one spelled. `lua/README.md` maps what lies under each.
 
 The braces are Redis Cluster's hash tag: all keys of a partition share a slot, so one script may use them together.
+Buckets lie in the rates' store, the rest in the one that decides.
 """
 
 
@@ -32,3 +33,8 @@ def told(partition: int) -> str:
 def made(partition: int, drop_id: str) -> str:
     """HASH: as `claims`, while a rebuild makes them from the ledger."""
     return f"fc:{{{partition}}}:drop:{drop_id}:made"
+
+
+def bucket(whose: str, name: str) -> str:
+    """STRING: when the next request of a member, an address or a client key is due."""
+    return f"fc:{{rates}}:{whose}:{name}"

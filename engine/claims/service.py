@@ -4,13 +4,14 @@ import asyncio
 import json
 import secrets
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from functools import partial
 from typing import ClassVar, NamedTuple
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from engine import gates
 from engine.claims import admission, history, receipt, store
 from engine.claims.backlog import Backlog
 from engine.claims.batcher import Answer, AnswerOf, Batcher, Turns, Waiter
@@ -59,10 +60,12 @@ class Claims:
         """Seal, sign, open and verify with these settings' keys from now on."""
         self._ticket_keys, self._receipt_keys = settings.ticket_keyring, settings.receipt_keyring
 
-    def issue_ticket(self, session: Session, drop: Drop, item: str | None, quantity: int | None) -> IssuedTicket:
-        """A ticket for one claim by the session's member; before the opening too.
+    def issue_ticket(
+        self, session: Session, drop: Drop, item: str | None, quantity: int | None, proof: str | None = None
+    ) -> IssuedTicket:
+        """A ticket for one claim by the session's member; before the opening too. `proof` is for the drop's gate.
 
-        Raises `NotOpen` for a draft, `Closed`, `NotEligible`, `ClaimInvalid`.
+        Raises `NotOpen` for a draft, `Closed`, `NotEligible`, `ClaimInvalid`, `ProofRequired`, `ProofInvalid`.
         """
         spec, now_ms = drop.spec, round(time.time() * 1000)
         if drop.status is Status.DRAFT:
@@ -78,8 +81,13 @@ class Claims:
             member=session.member_id,
             subject=session.subject,
         )
+        gates.check(self._ticket_keys, drop, session, proof, now_ms)
         ticket = seal(self._ticket_keys, drop.id, request, drop.opens_ms, expires_ms)
         return IssuedTicket(ticket, drop.opens_ms, expires_ms)
+
+    def challenge(self, session: Session, drop: Drop) -> Mapping[str, object] | None:
+        """What the drop asks of the session's member before a ticket; None when it asks for nothing."""
+        return gates.challenge(self._ticket_keys, drop, session, round(time.time() * 1000))
 
     def open_ticket(self, text: str | bytes) -> Ticket:
         """The ticket that a text stands for; raises `TicketInvalid`."""

@@ -19,6 +19,7 @@ from engine.bounds import (
     FAULTS_TOLD_MAX,
     ITEMS_MAX,
     LIMIT_PER_MEMBER_MAX,
+    PROOF_BITS_MAX,
     REQUEST_BODY_BYTES_MAX,
     STOCK_MAX,
     WAVES_MAX,
@@ -31,7 +32,7 @@ Texts = Annotated[dict[Literal["zh", "en"], Text], Field(min_length=1)]
 Stock = Annotated[int, Field(ge=0, le=STOCK_MAX, strict=True)]
 Eligibility = dict[Literal["town", "sector"], "Condition"]
 _CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f]")
-_AMENDABLE = ("title", "opens_at", "closes_at", "limit_per_member", "eligibility")
+_AMENDABLE = ("title", "opens_at", "closes_at", "limit_per_member", "eligibility", "proof_of_work")
 
 
 class SpecInvalid(Invalid):
@@ -68,6 +69,12 @@ class Condition(_Part):
     in_: tuple[Text, ...] = Field(alias="in", min_length=1, max_length=10_000)
 
 
+class Work(_Part):
+    """What a ticket costs a client's machine: a hash that begins with so many zero bits (engine/gates/)."""
+
+    bits: Annotated[int, Field(ge=1, le=PROOF_BITS_MAX, strict=True)]
+
+
 class DropSpec(_Part):
     """The definition of a drop. `waves` may be left out: then all stock is there at the opening."""
 
@@ -81,6 +88,7 @@ class DropSpec(_Part):
     items: Annotated[tuple[Item, ...], Field(min_length=1, max_length=ITEMS_MAX)]
     waves: Annotated[tuple[Wave, ...], Field(max_length=WAVES_MAX)] = ()
     eligibility: Eligibility = {}
+    proof_of_work: Work | None = None
 
     @model_validator(mode="after")
     def _is_legal(self) -> Self:
@@ -165,8 +173,8 @@ def parse(data: object, source: str) -> DropSpec:
 def amended(spec: DropSpec, change: Mapping[str, Any], *, draft: bool) -> DropSpec:
     """The definition with some fields changed.
 
-    A draft may change in all but its id. After the launch only title, window, limit and eligibility may change: stock
-    comes by restocking. A wave that is at the old opening moves with it.
+    A draft may change in all but its id. After the launch only title, window, limit, eligibility and proof of work
+    may change: stock comes by restocking. A wave that is at the old opening moves with it.
     """
     allowed = [name for name in DropSpec.model_fields if name != "id"] if draft else list(_AMENDABLE)
     faults = [
@@ -241,7 +249,7 @@ def _shown(value: object) -> str:
 
 
 def _fields_at(place: tuple[str | int, ...]) -> list[str]:
-    parts: dict[str, type[BaseModel]] = {"items": Item, "waves": Wave, "eligibility": Condition}
+    parts: dict[str, type[BaseModel]] = {"items": Item, "waves": Wave, "eligibility": Condition, "proof_of_work": Work}
     part = parts.get(str(place[0]), DropSpec)
     return [field.alias or name for name, field in (part if len(place) > 1 else DropSpec).model_fields.items()]
 

@@ -12,6 +12,7 @@ from sqlalchemy.exc import ArgumentError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from engine.bounds import STORE_TIMEOUT_S
+from engine.claims.durability import Durability
 from engine.claims.store import RedisStore
 from engine.errors import Misconfigured
 from engine.runtime.settings import Settings
@@ -21,14 +22,15 @@ LEDGER_CONNECTIONS_MAX = 10  # per process; PostgreSQL's default of 100 carries 
 
 @dataclass(frozen=True, slots=True)
 class Stores:
-    """The two stores of a process: `redis` decides, `ledger` records."""
+    """The stores of a process: `redis` decides, `ledger` records; `rates`, where there is one, counts."""
 
     redis: "Redis"
     ledger: AsyncEngine
     scripts: RedisStore
+    rates: RedisStore | None = None
 
 
-def open_redis(url: str) -> "Redis":
+def open_redis(url: str, setting: str = "redis_url") -> "Redis":
     """A client that never repeats a call on its own: a repeated call could act twice."""
     try:
         return Redis.from_url(
@@ -41,7 +43,7 @@ def open_redis(url: str) -> "Redis":
         )
     except ValueError:  # its words may hold a part of the password
         raise Misconfigured(
-            "redis_url cannot be read: write redis://:PASSWORD@HOST:PORT/0, with %-codes for signs in the password"
+            f"{setting} cannot be read: write redis://:PASSWORD@HOST:PORT/0, with %-codes for signs in the password"
         ) from None
 
 
@@ -66,12 +68,16 @@ def open_ledger(url: str) -> AsyncEngine:
 
 @asynccontextmanager
 async def open_stores(settings: Settings) -> AsyncIterator[Stores]:
-    """Both stores, closed at the end. Nothing is connected before it is used."""
+    """The stores, closed at the end. Nothing is connected before it is used."""
     redis = open_redis(settings.redis_url)
-    stores = Stores(redis, open_ledger(settings.postgres_url), RedisStore(redis, settings.promised))
+    rates = open_redis(settings.rates_redis_url, "rates_redis_url") if settings.rates_redis_url else None
+    counting = RedisStore(rates, Durability("memory", is_checked=False)) if rates else None
+    stores = Stores(redis, open_ledger(settings.postgres_url), RedisStore(redis, settings.promised), counting)
     try:
         yield stores
     finally:
         stores.scripts.close()
+        if stores.rates is not None:
+            stores.rates.close()
         await stores.redis.aclose()
         await stores.ledger.dispose()

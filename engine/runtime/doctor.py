@@ -17,7 +17,7 @@ from engine.claims import durability, keys
 from engine.claims.durability import Durability
 from engine.claims.outbox import GROUP
 from engine.ledger import migrations
-from engine.runtime.connections import Stores
+from engine.runtime.connections import Stores, open_redis
 from engine.runtime.keyfile import KEYS_FILE
 from engine.runtime.settings import Settings
 from engine.runtime.telemetry import without_secrets
@@ -44,6 +44,7 @@ async def diagnose(settings: Settings, stores: Stores, data_dir: Path | None) ->
     return [
         *await _store(stores.redis, settings),
         *await _ledger(stores.ledger),
+        *await _rates(settings),
         *_machine(data_dir or Path()),
         *_secrets(data_dir),
     ]
@@ -95,6 +96,22 @@ async def _outbox(redis: "Redis", stream: str) -> list[Finding]:
                 return [Finding("error", f"{stream}: {waiting} entries wait", "start more workers, see their log")]
             return [Finding("ok", f"{stream}: {waiting} entries wait for the ledger")]
     return [Finding("error", f"{stream}: no worker has ever read it", "start `flashclaim worker`")]
+
+
+async def _rates(settings: Settings) -> list[Finding]:
+    if settings.rates_redis_url is None:
+        return []
+    redis = open_redis(settings.rates_redis_url, "rates_redis_url")
+    try:
+        config: Mapping[Any, Any] = await redis.config_get("appendonly")
+    except (RedisError, OSError) as error:
+        advice = "start it, or correct FLASHCLAIM_RATES_REDIS_URL; until then each process counts alone"
+        return [Finding("warning", f"the rates' store does not answer: {error}", advice)]
+    finally:
+        await redis.aclose()
+    if [_text(value) for value in config.values()] == ["yes"]:
+        return [Finding("warning", "the rates' store writes each count to disk", "set `appendonly no` there")]
+    return [Finding("ok", "the rates' store answers")]
 
 
 async def _ledger(ledger: AsyncEngine) -> list[Finding]:

@@ -16,7 +16,7 @@ from pydantic import BeforeValidator, Field, SecretStr, ValidationError, model_v
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
-from engine.bounds import OUTBOX_BYTES_MAX, PARTITIONS_MAX
+from engine.bounds import OUTBOX_BYTES_MAX, PARTITIONS_MAX, RATE_MAX
 from engine.claims.durability import Durability, Level
 from engine.claims.keyring import Keyring
 from engine.errors import Misconfigured
@@ -64,8 +64,17 @@ class Settings(BaseSettings):
     session_issuer: str | None = None
     session_audience: str | None = None
 
-    member_claims_per_second: int = Field(10, ge=0)  # 0 switches it off
-    address_claims_per_second: int = Field(0, ge=0)  # off: thousands of phones share one address of a carrier
+    # Rates: 0 a second switches one off, a burst of 0 is one second's worth.
+    member_claims_per_second: int = Field(10, ge=0, le=RATE_MAX)
+    member_claims_burst: int = Field(0, ge=0, le=RATE_MAX)
+    address_claims_per_second: int = Field(0, ge=0, le=RATE_MAX)  # off: thousands of phones share a carrier's address
+    address_claims_burst: int = Field(0, ge=0, le=RATE_MAX)
+    client_claims_per_second: int = Field(0, ge=0, le=RATE_MAX)
+    client_claims_burst: int = Field(0, ge=0, le=RATE_MAX)
+    invalid_tickets_per_second: int = Field(50, ge=0, le=RATE_MAX)  # of one address
+    invalid_tickets_burst: int = Field(500, ge=0, le=RATE_MAX)
+    rates_redis_url: str | None = None  # a second, volatile store: rates are then over all processes
+    deny_file: Path | None = None
     cors_origins: tuple[str, ...] = ()
     trusted_proxies: str = "127.0.0.1"
     root_path: str = ""
@@ -78,6 +87,12 @@ class Settings(BaseSettings):
             raise ValueError("set one of session_jwks_url (production) and session_secret (local use)")
         if self.session_secret is not None and len(self.session_secret.get_secret_value()) < 32:
             raise ValueError("session_secret is shorter than 32 characters")
+        return self
+
+    @model_validator(mode="after")
+    def _counts_elsewhere(self) -> "Settings":
+        if self.rates_redis_url is not None and self.rates_redis_url == self.redis_url:
+            raise ValueError("rates_redis_url is redis_url: each count would be written to disk; name another store")
         return self
 
     @property

@@ -38,9 +38,9 @@ class Contestant:
     claims_per_s_max: ClassVar[int] = 90_000  # more than it takes here: so many tokens are made, and none is sent twice
 
     def __init__(self, place: Path) -> None:
-        self._place = place
-        self._place.mkdir(parents=True, exist_ok=True)
-        self._place.chmod(0o755)
+        self.place = place
+        self.place.mkdir(parents=True, exist_ok=True)
+        self.place.chmod(0o755)
         self.port = free_port()
         self._server: subprocess.Popen[bytes] | None = None
 
@@ -80,7 +80,7 @@ class Contestant:
 
     def _spawn(self, command: list[str], port: int, environment: Mapping[str, str]) -> "subprocess.Popen[bytes]":
         """Start a process, and return when it answers on a port; raises `BenchFailed` with its last words."""
-        log = self._place / f"{port}.log"
+        log = self.place / f"{port}.log"
         with log.open("ab") as output:
             process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env={**os.environ, **environment}
@@ -105,7 +105,7 @@ class Contestant:
         return found
 
     def _plan(self, path: str, header: str, tokens: list[str]) -> Plan:
-        return plan.write(path, header, tokens, self._place / "tokens")
+        return plan.write(path, header, tokens, self.place / "tokens")
 
 
 class Bare(Contestant):
@@ -179,11 +179,11 @@ class NginxLua(_OnValkey):
             sha = client.script_load(usual.SCRIPT.read_text())
             redis_port = client.connection_pool.connection_kwargs["port"]
         text = (usual.SCRIPT.parent / "nginx.conf").read_text()
-        given = {"place": self._place, "port": self.port, "redis_port": redis_port, "sha": sha}
+        given = {"place": self.place, "port": self.port, "redis_port": redis_port, "sha": sha}
         for name, value in given.items():
             text = text.replace(f"{{{name}}}", str(value))
-        (self._place / "nginx.conf").write_text(text)
-        self._serve(["nginx", "-p", str(self._place), "-c", str(self._place / "nginx.conf")])
+        (self.place / "nginx.conf").write_text(text)
+        self._serve(["nginx", "-p", str(self.place), "-c", str(self.place / "nginx.conf")])
 
 
 class RowLock(Contestant):

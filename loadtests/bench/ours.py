@@ -46,18 +46,19 @@ class Ours(Contestant):
         self._postgres = EmbeddedPostgres(place)
         self._round = 0
         self._memory_bytes = 0
+        self._window_ms = (0, 0)
         self._worker: subprocess.Popen[bytes] | None = None
 
     @property
     def settings(self) -> Settings:
-        return load_settings(self._place, redis_url=self._valkey.url, postgres_url=self._postgres.url)
+        return load_settings(self.place, redis_url=self._valkey.url, postgres_url=self._postgres.url)
 
     @property
     def drop_id(self) -> str:
         return f"bench-{self._round}"
 
     def start(self) -> None:
-        ensure_keys(self._place)
+        ensure_keys(self.place)
         self._valkey.start()
         self._postgres.start()
         if not self.is_durable:
@@ -65,7 +66,7 @@ class Ours(Contestant):
                 client.config_set("appendonly", "no")
         asyncio.run(self._migrate())
         self._serve(
-            [sys.executable, "-m", "cli", "serve", "--port", str(self.port), "--data", str(self._place)], **self._urls
+            [sys.executable, "-m", "cli", "serve", "--port", str(self.port), "--data", str(self.place)], **self._urls
         )
 
     def store_pids(self) -> list[int]:
@@ -81,14 +82,18 @@ class Ours(Contestant):
         self._round += 1
         now = datetime.now(UTC)
         opens, closes = now - timedelta(minutes=1), now + timedelta(hours=1)
+        self._window_ms = to_ms(opens), to_ms(closes)
         asyncio.run(self._launch(opens, closes))
         self._memory_bytes = self._used_memory()
-        keyring, opens_ms, closes_ms = self.settings.ticket_keyring, to_ms(opens), to_ms(closes)
-        tickets = [
+        return self._plan(f"/v1/drops/{self.drop_id}/claims", "Authorization: Ticket ", self.tickets(count))
+
+    def tickets(self, count: int) -> list[str]:
+        """Tickets for the drop of this round, each of another member."""
+        keyring, (opens_ms, closes_ms) = self.settings.ticket_keyring, self._window_ms
+        return [
             seal(keyring, self.drop_id, ClaimRequest(os.urandom(8), 1, 1, member, member), opens_ms, closes_ms)
             for member in members(count)
         ]
-        return self._plan(f"/v1/drops/{self.drop_id}/claims", "Authorization: Ticket ", tickets)
 
     def check(self, accepted: int, on_the_way: int) -> Mapping[str, float]:
         report = asyncio.run(self._drained())
@@ -111,7 +116,7 @@ class Ours(Contestant):
     def start_worker(self) -> str:
         """Start a persistence worker; where its metrics are."""
         port = free_port()
-        command = [sys.executable, "-m", "cli", "worker", "--metrics-port", str(port), "--data", str(self._place)]
+        command = [sys.executable, "-m", "cli", "worker", "--metrics-port", str(port), "--data", str(self.place)]
         self._worker = self._spawn(command, port, self._urls)
         return f"http://127.0.0.1:{port}/metrics"
 

@@ -31,6 +31,7 @@ RULES = {
     "GET /v1/drops/{drop_id}/report": OPERATOR,
     "GET /v1/drops/{drop_id}/live": PUBLIC,  # sums alone
     "POST /v1/drops/{drop_id}/ticket": MEMBER,
+    "GET /v1/drops/{drop_id}/challenge": MEMBER,
     "POST /v1/drops/{drop_id}/claims": TICKET,
     "GET /v1/claims": MEMBER,
     "POST /v1/claims/{claim_id}/release": OPERATOR,

@@ -14,7 +14,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from api.claim import Told
-from api.gate import Exchange
+from api.exchange import Exchange
 from engine.claims.service import Claims
 from engine.claims.store import RedisStore
 from engine.runtime.connections import Stores

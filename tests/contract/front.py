@@ -11,7 +11,8 @@ import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from api.app import create_app
-from api.gate import ClaimProtocol, Gate
+from api.exchange import Gate
+from api.gate import ClaimProtocol
 from engine.drops.figures import LiveFigures
 from engine.members.model import Role, Session
 from engine.members.session import SessionTokens

@@ -99,14 +99,11 @@ async def test_a_request_that_breaks_is_500_and_the_next_is_answered(
     front.may_break = True
     await front.launched()
     ticket = await front.ticket()
-    wish_of = claim_path.wish_of
 
-    def breaking(body: bytes, content_type: bytes | None) -> claim_path.Wish:
-        if body:
-            raise ArithmeticError("a bug")
-        return wish_of(body, content_type)
+    def breaking(*_: object) -> claim_path.Wish:
+        raise ArithmeticError("a bug")
 
-    monkeypatch.setattr(claim_path, "wish_of", breaking)
+    monkeypatch.setattr(claim_path, "_decoded", breaking)
     for data in (claim_request(ticket, b"{}"), front.ticket_request(body=b"{}")):
         answer = await front.ask(data)
         assert (answer.status, answer.code) == (500, "internal")

@@ -1,10 +1,14 @@
 """The promise: the scripts decide exactly as the pure model does, on a real Valkey and on fakeredis alike."""
 
+from typing import Any
+
 import fakeredis
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis.stateful import run_state_machine_as_test
 from redis import Redis
 
+from tests.lua.admission_machine import AdmissionMachine
 from tests.lua.store_machine import StoreMachine
 
 _SETTINGS = settings(
@@ -15,15 +19,19 @@ _SETTINGS = settings(
 )
 
 
-def run_on(store: "Redis") -> None:
-    machine = type("Machine", (StoreMachine,), {"redis": store})
-    run_state_machine_as_test(machine, settings=_SETTINGS)
+@pytest.fixture(params=[StoreMachine, AdmissionMachine])
+def machine(request: pytest.FixtureRequest) -> Any:
+    return request.param
 
 
-def test_real_valkey_decides_as_the_model_does(redis_url: str) -> None:
+def run_on(store: "Redis", machine: Any) -> None:
+    run_state_machine_as_test(type("Machine", (machine,), {"redis": store}), settings=_SETTINGS)
+
+
+def test_real_valkey_decides_as_the_model_does(redis_url: str, machine: Any) -> None:
     with Redis.from_url(redis_url) as store:
-        run_on(store)
+        run_on(store, machine)
 
 
-def test_fakeredis_decides_as_the_model_does() -> None:
-    run_on(fakeredis.FakeStrictRedis())
+def test_fakeredis_decides_as_the_model_does(machine: Any) -> None:
+    run_on(fakeredis.FakeStrictRedis(), machine)

@@ -108,6 +108,9 @@ def test_a_password_is_not_shown_by_what_holds_it(data_dir: Path, monkeypatch: p
         ("SESSION_JWKS_URL", "https://example.org", "set one of"),
         ("SESSION_SECRET", "short", "shorter than 32"),
         ("CONFIG", "/nowhere.toml", "/nowhere.toml"),
+        ("RATES_REDIS_URL", "redis://x", "name another store"),
+        ("MEMBER_CLAIMS_PER_SECOND", "-1", "member_claims_per_second"),
+        ("ADDRESS_CLAIMS_BURST", "1000001", "address_claims_burst"),
     ],
 )
 def test_a_wrong_setting_stops_the_start(

@@ -1,0 +1,26 @@
+"""The promise: the doctor says when the rates' store is away, or writes to disk what nobody must remember."""
+
+from engine.runtime.connections import Stores
+from engine.runtime.doctor import diagnose
+from engine.runtime.settings import Settings
+
+
+async def of_rates(settings: Settings, stores: Stores, url: str | None) -> list[tuple[str, str]]:
+    found = await diagnose(settings.model_copy(update={"rates_redis_url": url}), stores, None)
+    return [(finding.level, finding.what) for finding in found if "rates" in finding.what]
+
+
+async def test_the_rates_store_is_looked_at_where_there_is_one(settings: Settings, stores: Stores) -> None:
+    assert await of_rates(settings, stores, None) == []
+    ((level, what),) = await of_rates(settings, stores, "redis://127.0.0.1:1/0")
+    assert (level, "does not answer" in what) == ("warning", True)
+
+
+async def test_one_that_writes_to_disk_is_a_warning(settings: Settings, stores: Stores) -> None:
+    url = settings.redis_url[:-1] + "5"
+    assert await of_rates(settings, stores, url) == [("warning", "the rates' store writes each count to disk")]
+    await stores.redis.config_set("appendonly", "no")
+    try:
+        assert await of_rates(settings, stores, url) == [("ok", "the rates' store answers")]
+    finally:
+        await stores.redis.config_set("appendonly", "yes")
