@@ -26,7 +26,7 @@ demo: $(STAMP) ## the lychee rush on real servers; DEMO_MEMBERS=2000 for a short
 test: $(STAMP) ## all tests, on a real Valkey and a real PostgreSQL
 	@$(BIN)/python -m pytest -n 2
 
-faults: $(STAMP) ## each fault of docs/faults.md five times in mid-rush, PostgreSQL away for a minute; about 40 minutes
+faults: $(STAMP) ## each fault of docs/faults.md five times in mid-rush, PostgreSQL away for a minute; about half an hour
 	@FAULT_DOWN_S=60 $(BIN)/python -m tests.faults
 
 lint: $(STAMP) ## style and types

@@ -66,6 +66,7 @@ class Proxies:
     def close(self) -> None:
         for proxy in self._opened:
             proxy.refuse()
+            proxy.carry(GOOD)
             proxy.reset()
         self.call(_settled())
         self._loop.call_soon_threadsafe(self._loop.stop)
@@ -206,6 +207,5 @@ class _Link:
 async def _settled() -> None:
     """Wait until the connections that were reset are gone."""
     others = asyncio.all_tasks() - {asyncio.current_task()}
-    for task in others:
-        task.cancel()
-    await asyncio.gather(*others, return_exceptions=True)
+    if others:
+        await asyncio.wait(others, timeout=_ANSWER_S_MAX / 2)
