@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint bench botfarm lock sign sbom clean
+.PHONY: help setup demo test faults lint bench botfarm lock sign sbom clean
 
 help: ## show this help
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -26,6 +26,9 @@ demo: $(STAMP) ## the lychee rush on real servers; DEMO_MEMBERS=2000 for a short
 
 test: $(STAMP) ## all tests, on a real Valkey and a real PostgreSQL
 	@$(BIN)/python -m pytest -n 2
+
+faults: $(STAMP) ## each fault of docs/faults.md five times in mid-rush, PostgreSQL away for a minute; about half an hour
+	@FAULT_DOWN_S=60 $(BIN)/python -m tests.faults
 
 lint: $(STAMP) ## style, types, secrets, known vulnerabilities
 	@$(BIN)/ruff check .

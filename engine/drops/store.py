@@ -81,7 +81,11 @@ async def record(
         "epoch": changed.epoch,
         "updated_at": control.at,
     }
-    await connection.execute(insert(drops).values(row).on_conflict_do_update(index_elements=["id"], set_=row))
+    # A drop that is not there yet cannot be locked: another may have created it, and gone on, since it was read.
+    is_behind = drops.c.revision < control.revision
+    await connection.execute(
+        insert(drops).values(row).on_conflict_do_update(index_elements=["id"], set_=row, where=is_behind)
+    )
     return changed, Action(
         object=f"drop:{drop_id}",
         verb=str(control.verb),

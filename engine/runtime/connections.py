@@ -3,10 +3,13 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from typing import Any
 
 from redis.asyncio import Redis
+from redis.asyncio.connection import AbstractConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
+from redis.exceptions import ConnectionError as RedisConnectionError
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
@@ -30,10 +33,20 @@ class Stores:
     rates: RedisStore | None = None
 
 
+class _TellsClosed(AbstractConnection):
+    """On uvloop a write to a connection that was just reset is a RuntimeError; it is told as what it is."""
+
+    async def send_packed_command(self, *args: Any, **kwargs: Any) -> None:
+        try:
+            await super().send_packed_command(*args, **kwargs)
+        except RuntimeError as error:
+            raise RedisConnectionError(f"the connection has ended: {error}") from error
+
+
 def open_redis(url: str, setting: str = "redis_url") -> "Redis":
     """A client that never repeats a call on its own: a repeated call could act twice."""
     try:
-        return Redis.from_url(
+        redis = Redis.from_url(
             url,
             retry=Retry(NoBackoff(), 0),
             socket_timeout=STORE_TIMEOUT_S,
@@ -45,6 +58,9 @@ def open_redis(url: str, setting: str = "redis_url") -> "Redis":
         raise Misconfigured(
             f"{setting} cannot be read: write redis://:PASSWORD@HOST:PORT/0, with %-codes for signs in the password"
         ) from None
+    pool = redis.connection_pool
+    pool.connection_class = type("Connection", (_TellsClosed, pool.connection_class), {})
+    return redis
 
 
 def open_ledger(url: str) -> AsyncEngine:

@@ -63,7 +63,7 @@ class CommandPart:
 
     def start(self) -> None:
         pid_file = self._data_dir / f"{self._name}.pid"
-        end_leftover(pid_file, "cli")
+        end_leftover(pid_file, "cli", str(self._data_dir))
         with (self._data_dir / f"{self._name}.log").open("ab") as log:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "cli", *self._arguments, "--data", str(self._data_dir)],
@@ -136,7 +136,7 @@ class Instance:
         ensure_keys(self._dir)
         # Leftovers of a killed instance hold the API's port and the worker's name: they go first.
         for name in ("api", "worker"):
-            end_leftover(self._dir / f"{name}.pid", "cli")
+            end_leftover(self._dir / f"{name}.pid", "cli", str(self._dir))
         if is_answering(self._port):
             raise Misconfigured(f"port {self._port} is taken by another program: choose one with --port")
         for name in ("valkey", "postgres"):

@@ -14,7 +14,7 @@ import subprocess
 import tempfile
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from http import HTTPStatus
 from pathlib import Path
@@ -59,7 +59,7 @@ class EmbeddedValkey:
     def start(self) -> None:
         """Start, and return when it answers; raises `ServerFailed`."""
         pid_file, log = self._dir / "valkey.pid", self._dir / "valkey.log"
-        end_leftover(pid_file, "valkey-server")
+        end_leftover(pid_file, "valkey-server", str(self._port()))
         with log.open("ab") as output:
             # A session of its own: Ctrl-C reaches the supervisor alone, which stops the parts in order.
             self._process = subprocess.Popen(
@@ -189,7 +189,7 @@ class EmbeddedPostgres:
             pid = int(pid_file.read_text().split("\n")[0])
         except (OSError, ValueError):
             return
-        _end(pid, "postgres", signal.SIGINT)
+        _end(pid, ("postgres", str(self._dir)), signal.SIGINT)
         pid_file.unlink(missing_ok=True)
 
 
@@ -224,30 +224,33 @@ def stop_process(process: "subprocess.Popen[bytes]", grace_s: float = STOP_S_MAX
             process.wait()
 
 
-def is_running(pid: int, program: str) -> bool:
-    """Whether a process id belongs to a running program of this name (ids are used again by the system)."""
+def is_running(pid: int, *marks: str) -> bool:
+    """Whether a process id belongs to a running program with all these marks in its command.
+
+    Ids are used again by the system: the name of a program alone would also be that of another instance's.
+    """
     try:
         command = Path(f"/proc/{pid}/cmdline").read_bytes()
         state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
     except OSError:
         return False
-    return program.encode() in command and state != "Z"
+    return all(mark.encode() in command for mark in marks) and state != "Z"
 
 
-def end_leftover(pid_file: Path, program: str) -> None:
-    """End what a killed parent left running under the process id in a file, if it is still that program."""
+def end_leftover(pid_file: Path, *marks: str) -> None:
+    """End what a killed parent left running under the process id in a file, if it still has these marks."""
     try:
         pid = int(pid_file.read_text())
     except (OSError, ValueError):
         return
-    _end(pid, program, signal.SIGTERM)
+    _end(pid, marks, signal.SIGTERM)
 
 
-def _end(pid: int, program: str, request: signal.Signals) -> None:
+def _end(pid: int, marks: Sequence[str], request: signal.Signals) -> None:
     """End a process that is not our child: ask first, then insist."""
     insist_at = time.monotonic() + STOP_S_MAX
     is_asked = False
-    while is_running(pid, program):
+    while is_running(pid, *marks):
         if time.monotonic() > insist_at:
             os.kill(pid, signal.SIGKILL)
         elif not is_asked:

@@ -1,0 +1,118 @@
+"""The store is replaced by a replica that lacks what was written last; a rebuild is killed in its middle."""
+
+import asyncio
+import os
+import sys
+from pathlib import Path
+
+from redis.asyncio import Redis
+from sqlalchemy import select
+
+from engine.claims import keys
+from engine.drops.model import Status, Verb
+from engine.ledger.schema import drops
+from engine.runtime.connections import open_stores
+from engine.runtime.servers import EmbeddedValkey
+from tests.faults.proxy import STALLED
+from tests.faults.scene import Fault, Scene
+from tests.faults.stack import Part, Stack
+
+LAGS_S = 1.0
+STEP_S_MAX = 30.0
+_STATUS_AND_EPOCH = select(drops.c.status, drops.c.epoch)
+
+
+async def _promoted(scene: Scene[Stack]) -> None:
+    """What the replica lacks and the ledger has comes back by itself; what the ledger lacks too, by receipts."""
+    scene.rush.may_refuse |= {"wrong-status", "paused"}
+    replica = await asyncio.to_thread(scene.stack.start_replica)
+    await _synced(replica)
+    await scene.moment()
+    scene.stack.lines["replica", "valkey"].carry(STALLED)
+    await asyncio.sleep(LAGS_S)
+    await asyncio.to_thread(scene.stack.valkey.kill)
+    scene.heals()
+    await asyncio.to_thread(scene.stack.promote, replica)
+    async with asyncio.timeout(STEP_S_MAX):
+        status = await _rebuilt(scene)
+    scene.expected += [Verb.REBUILD]
+    if status is Status.PAUSED:
+        await _bring_receipts(scene)
+
+
+async def _synced(replica: Part) -> None:
+    assert isinstance(replica.server, EmbeddedValkey)
+    async with Redis.from_url(replica.server.url) as client:
+        async with asyncio.timeout(STEP_S_MAX):
+            while (await client.info("replication"))["master_link_status"] != "up":  # noqa: ASYNC110
+                await asyncio.sleep(0.05)
+
+
+async def _rebuilt(scene: Scene[Stack]) -> Status:
+    """Wait until the worker has rebuilt the drop; the status that it left, whatever an operator did before."""
+    async with open_stores(scene.stack.settings) as stores:
+        while True:
+            async with stores.ledger.connect() as connection:
+                row = (await connection.execute(_STATUS_AND_EPOCH.where(drops.c.id == scene.rush.drop_id))).one()
+            if row.epoch > 1:
+                return Status(row.status)
+            await asyncio.sleep(0.05)
+
+
+async def _bring_receipts(scene: Scene[Stack]) -> None:
+    """An operator brings what members hold, and lets the drop go on."""
+    receipts = scene.stack.place / "receipts.txt"
+    receipts.write_text("".join(f"{claim['receipt']}\n" for claim in scene.rush.told.claims))
+    command = ["rebuild", scene.rush.drop_id, "--receipts", str(receipts), "--apply", "--data", str(scene.stack.place)]
+    await _run(scene, command)
+    receipts.unlink()
+    scene.expected += [Verb.REBUILD, Verb.RESUME]
+    await scene.rush.resume()
+
+
+async def _run(scene: Scene[Stack], arguments: list[str]) -> None:
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "cli", *arguments,
+        env={**os.environ, **scene.stack.environment("worker")},
+        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
+    )  # fmt: skip
+    said, _ = await asyncio.wait_for(process.communicate(), STEP_S_MAX)
+    assert process.returncode == 0, said.decode()
+
+
+async def _rebuild_killed(scene: Scene[Stack]) -> None:
+    """It has fenced the drop and made its claims, and waits for the drop's row; there it is killed."""
+    await scene.moment()
+    work = scene.stack.rebuild_command(scene.rush.drop_id)
+    async with open_stores(scene.stack.settings) as stores, stores.ledger.connect() as reader:
+        await reader.execute(_STATUS_AND_EPOCH.where(drops.c.id == scene.rush.drop_id).with_for_update())
+        await asyncio.to_thread(work.start)
+        async with asyncio.timeout(STEP_S_MAX):
+            while not await stores.redis.exists(keys.made(0, scene.rush.drop_id)):  # noqa: ASYNC110
+                await asyncio.sleep(0.005)
+        await asyncio.sleep(scene.chance.random() * 0.2)
+        pid = work.pid
+        assert pid is not None, "the rebuild ended by itself"
+        os.kill(pid, 9)
+        work.wait(STEP_S_MAX)
+        await reader.rollback()
+        scene.heals()
+    async with asyncio.timeout(STEP_S_MAX):
+        await _rebuilt(scene)  # the worker carries on what was cut off
+    scene.expected += [Verb.REBUILD]
+
+
+def _stack(place: Path) -> Stack:
+    """One of its own: a promoted replica is not what other faults begin with."""
+    return Stack(place)
+
+
+FAILOVER = [
+    Fault(
+        "replica-promoted",
+        f"the replica hears nothing for {LAGS_S:.0f} s, the primary is killed, the replica takes its place",
+        _promoted,
+        _stack,
+    ),
+    Fault("kill-rebuild", "SIGKILL of `flashclaim rebuild` in the middle of a rebuild", _rebuild_killed),
+]
