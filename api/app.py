@@ -15,6 +15,7 @@ from api.deps import Services
 from api.edge import Edge
 from api.exchange import Gate
 from api.routes import claims, docs, drops, members, operations
+from engine.bounds import LEDGER_ANSWER_S_MAX
 from engine.claims.backlog import Backlog
 from engine.claims.service import Claims
 from engine.drops.service import Drops
@@ -38,7 +39,7 @@ def create_app(settings: Settings, data_dir: Path | None = None) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[dict[str, Any]]:
-        async with open_stores(settings) as stores:
+        async with open_stores(settings, LEDGER_ANSWER_S_MAX) as stores:
             backlog = Backlog(stores.redis, settings.partitions, settings.outbox_bytes_max)
             services = _services(settings, stores, backlog, denied)
             app.state.services = services

@@ -38,6 +38,12 @@ class ClaimProtocol(HttpToolsProtocol):
         self._deadline: asyncio.TimerHandle | None = None
         self._answered_s = 0.0
 
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """A connection that never says a word is closed like one that says no more; uvicorn waits for the first."""
+        super().connection_made(transport)
+        self._answered_s = self.loop.time()
+        self.timeout_keep_alive_task = self.loop.call_later(self.timeout_keep_alive, self.timeout_keep_alive_handler)
+
     def address(self) -> str:
         """The client's address, as uvicorn's ProxyHeadersMiddleware tells it to the app."""
         client = self.client[0] if self.client else ""

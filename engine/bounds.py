@@ -64,6 +64,8 @@ OUTBOX_BYTES_MAX = 1_000_000_000
 OUTBOX_LOOK_S = 0.5  # between two looks; meanwhile 20,000 claims or 1.2 MB may come
 OUTBOX_SAMPLES = 10  # nodes that the store weighs to tell a stream's size: 10 take it a few µs
 
+LEDGER_STATEMENT_S_MAX = 60.0  # for a worker's read, a rebuild, an audit
+LEDGER_ANSWER_S_MAX = 10.0  # where a person waits for the API; the report over a million claims takes half a second
 LEDGER_LOCK_TIMEOUT = "10s"  # for what an operator's act, a worker or a migration holds; then it is tried again
 
 # The persistence worker: one read is one transaction.

@@ -14,7 +14,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
-from engine.bounds import STORE_TIMEOUT_S
+from engine.bounds import LEDGER_STATEMENT_S_MAX, STORE_TIMEOUT_S
 from engine.claims.durability import Durability
 from engine.claims.store import RedisStore
 from engine.errors import Misconfigured
@@ -63,7 +63,7 @@ def open_redis(url: str, setting: str = "redis_url") -> "Redis":
     return redis
 
 
-def open_ledger(url: str) -> AsyncEngine:
+def open_ledger(url: str, answer_s_max: float = LEDGER_STATEMENT_S_MAX) -> AsyncEngine:
     """An SQLAlchemy engine on asyncpg for a PostgreSQL URL, whichever driver the URL names."""
     try:
         parsed = make_url(url)
@@ -78,17 +78,21 @@ def open_ledger(url: str) -> AsyncEngine:
         max_overflow=0,
         pool_pre_ping=True,
         hide_parameters=True,  # an error's text goes to logs: no member's id may stand in it
-        connect_args={"timeout": STORE_TIMEOUT_S, "command_timeout": 60},
+        connect_args={"timeout": STORE_TIMEOUT_S, "command_timeout": answer_s_max},
     )
 
 
 @asynccontextmanager
-async def open_stores(settings: Settings) -> AsyncIterator[Stores]:
-    """The stores, closed at the end. Nothing is connected before it is used."""
+async def open_stores(settings: Settings, ledger_s_max: float = LEDGER_STATEMENT_S_MAX) -> AsyncIterator[Stores]:
+    """The stores, closed at the end. Nothing is connected before it is used.
+
+    `ledger_s_max` is how long a statement may take: where a person waits, shorter than in a worker.
+    """
     redis = open_redis(settings.redis_url)
     rates = open_redis(settings.rates_redis_url, "rates_redis_url") if settings.rates_redis_url else None
     counting = RedisStore(rates, Durability("memory", is_checked=False)) if rates else None
-    stores = Stores(redis, open_ledger(settings.postgres_url), RedisStore(redis, settings.promised), counting)
+    ledger = open_ledger(settings.postgres_url, ledger_s_max)
+    stores = Stores(redis, ledger, RedisStore(redis, settings.promised), counting)
     try:
         yield stores
     finally:

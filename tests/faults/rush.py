@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from engine.bounds import QUEUE_WAIT_S_MAX, STORE_TIMEOUT_S
+from engine.bounds import LEDGER_ANSWER_S_MAX, QUEUE_WAIT_S_MAX, STORE_TIMEOUT_S
 from engine.members.model import Session
 from engine.members.session import SessionTokens
 from loadtests.workload import Person, people
@@ -31,8 +31,8 @@ LATE_EVERY_S = 0.1
 AGAIN_S = 0.2  # until the same request is sent again
 # The longest way of a claim: it waits in the queue, then for a connection to the store, then for the store's answer.
 CLAIM_S_MAX = QUEUE_WAIT_S_MAX + 2 * STORE_TIMEOUT_S
-# An operator's act asks the ledger too, where a statement may take 60 s (engine/runtime/connections.py).
-ACT_S_MAX = 60.0 + 2 * STORE_TIMEOUT_S
+# An operator's act asks the ledger too: it connects, waits for a statement, and lets go of it.
+ACT_S_MAX = 2 * LEDGER_ANSWER_S_MAX + 3 * STORE_TIMEOUT_S
 SLACK_S = 1.0  # two busy cores, shared by servers and members
 _ACTS = {"create", "launch", "pause", "resume", "restock", "release"}
 
