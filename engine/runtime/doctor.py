@@ -47,6 +47,7 @@ async def diagnose(settings: Settings, stores: Stores, data_dir: Path | None) ->
         *await _rates(settings),
         *_machine(data_dir or Path()),
         *_secrets(data_dir),
+        *_sessions(settings),
     ]
 
 
@@ -69,9 +70,19 @@ async def _store(redis: "Redis", settings: Settings) -> list[Finding]:
         found = [Finding("error", f"{name} {version} is too old", "use Redis 7.0, Valkey 7.2 or newer")]
     told = {_text(name): _text(value) for name, value in config.items()}
     found += durability_findings(told, settings.promised, str(info["role"]))
+    home = (await redis.info("replication"))["master_replid"]
     for partition in range(settings.partitions):
         found += await _outbox(redis, keys.outbox(partition))
+        found += home_findings(partition, home, _text(await redis.get(keys.home(partition)) or ""))
     return found
+
+
+def home_findings(partition: int, home: str, known: str) -> list[Finding]:
+    """Whether the store may decide in a partition: it was compared with the ledger since it was started."""
+    if known == home:
+        return []
+    advice = "start `flashclaim worker`: it compares the store with the ledger; until then nothing is given out"
+    return [Finding("error", f"partition {partition}: this store was not compared with the ledger", advice)]
 
 
 def durability_findings(config: Mapping[str, str], promised: Durability, role: str) -> list[Finding]:
@@ -167,6 +178,15 @@ def _secrets(data_dir: Path | None) -> list[Finding]:
     if data_dir is None or not (data_dir / KEYS_FILE).exists():
         return []
     return [Finding("ok", f"{KEYS_FILE} is readable by its owner alone")]
+
+
+def _sessions(settings: Settings) -> list[Finding]:
+    """Whether only tokens that are meant for us are sessions here."""
+    missing = [name for name in ("session_issuer", "session_audience") if getattr(settings, name) is None]
+    if settings.session_jwks_url is None or not missing:
+        return []
+    advice = f"set {' and '.join(missing)}: else any token of that provider, made for whatever service, signs in here"
+    return [Finding("warning", "session tokens are not bound to this service", advice)]
 
 
 def _text(value: Any) -> str:

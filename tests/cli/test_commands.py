@@ -1,5 +1,6 @@
 """The promise: each command does what its help says, on a real instance; it fails with a sentence and an exit code."""
 
+import asyncio
 import json
 import os
 import signal
@@ -11,8 +12,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from redis import Redis
+from sqlalchemy import text
 
+from engine.claims import keys
+from engine.runtime.connections import open_stores
 from engine.runtime.servers import free_port, is_running, stop_process
+from engine.runtime.settings import load_settings
 
 ROOT = Path(__file__).parents[2]
 EXAMPLE = ROOT / "examples" / "lychee-2025.yaml"
@@ -94,6 +100,45 @@ def test_a_member_goes_their_way_by_hand(terminal: Terminal) -> None:
     assert lines[0].startswith("claim_id,")
     assert lines[1].startswith("byhand.0.1,box-5jin,1,m-1,")
     assert json.loads(terminal.good("export", "byhand", "--format", "jsonl"))["member_id"] == "m-1"
+
+
+def test_a_drop_is_rebuilt_from_the_ledger_and_from_receipts(terminal: Terminal, tmp_path: Path) -> None:
+    """The store loses a drop, and a claim that the ledger never saw; the member brings the receipt."""
+    terminal.good("drop", "create", str(EXAMPLE), "--id", "lost", "--opens-in", "0")
+    terminal.good("drop", "launch", "lost")
+    claims = []
+    for member in ("m-1", "m-2"):
+        session = terminal.good("token", "member", member).strip()
+        ticket = terminal.good("ticket", "lost", "--token", session, "--item", "box-5jin").strip()
+        claims.append(json.loads(terminal.good("claim", "lost", "--ticket", ticket, "--json")))
+    terminal.good("audit", "lost")
+    settings = load_settings(terminal.data_dir)
+    with Redis.from_url(settings.redis_url) as redis:
+        redis.delete(keys.drop(0, "lost"), keys.claims(0, "lost"))
+
+    async def forget() -> None:
+        async with open_stores(settings) as stores, stores.ledger.begin() as connection:
+            await connection.execute(text("delete from claims where drop_id = 'lost' and serial = 2"))
+
+    asyncio.run(forget())
+    refused = terminal.run("claim", "lost", "--ticket", ticket)
+    assert refused.returncode == 3
+    assert "made ready" in refused.stderr
+    dry = terminal.run("rebuild", "lost")
+    assert dry.returncode == 0
+    assert "nothing was changed: add --apply" in dry.stderr
+    brought = tmp_path / "receipts.txt"
+    brought.write_text(f"{claims[1]['receipt']}\nnonsense\n")
+    done = terminal.run("rebuild", "lost", "--receipts", str(brought), "--apply", "--json")
+    assert done.returncode == 1
+    assert done.stderr == "receipts.txt line 2: this is not a receipt\n"
+    report = json.loads(done.stdout)
+    assert (report["is_applied"], report["restored"], report["claims"], report["epoch"]) == (True, 1, 2, 2)
+    if report["is_paused"]:
+        terminal.good("drop", "resume", "lost")
+    assert json.loads(terminal.good("claim", "lost", "--ticket", ticket, "--json")) == claims[1]
+    assert json.loads(terminal.good("audit", "lost", "--json"))["differences"] == 0
+    assert terminal.run("rebuild", "nothing").returncode == 1
 
 
 def test_a_drop_is_steered(terminal: Terminal) -> None:

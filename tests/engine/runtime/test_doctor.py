@@ -1,5 +1,6 @@
 """The promise: the doctor says when the rates' store is away, or writes to disk what nobody must remember."""
 
+from engine.claims import keys
 from engine.runtime.connections import Stores
 from engine.runtime.doctor import diagnose
 from engine.runtime.settings import Settings
@@ -24,3 +25,19 @@ async def test_one_that_writes_to_disk_is_a_warning(settings: Settings, stores: 
         assert await of_rates(settings, stores, url) == [("ok", "the rates' store answers")]
     finally:
         await stores.redis.config_set("appendonly", "yes")
+
+
+async def test_a_store_that_was_not_compared_is_an_error_with_what_to_do(settings: Settings, stores: Stores) -> None:
+    assert not [found for found in await diagnose(settings, stores, None) if "not compared" in found.what]
+    await stores.redis.set(keys.home(0), "another store")
+    (found,) = [found for found in await diagnose(settings, stores, None) if "not compared" in found.what]
+    assert (found.level, "flashclaim worker" in found.advice) == ("error", True)
+
+
+async def test_tokens_that_are_bound_to_nothing_are_a_warning(settings: Settings, stores: Stores) -> None:
+    changes = {"session_secret": None, "session_jwks_url": "https://identity.example.org/keys"}
+    loose = settings.model_copy(update={**changes, "session_issuer": "https://identity.example.org"})
+    (found,) = [found for found in await diagnose(loose, stores, None) if "bound" in found.what]
+    assert (found.level, "set session_audience" in found.advice) == ("warning", True)
+    bound = loose.model_copy(update={"session_audience": "flashclaim"})
+    assert not [found for found in await diagnose(bound, stores, None) if "bound" in found.what]
