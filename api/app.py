@@ -45,7 +45,7 @@ def create_app(settings: Settings) -> FastAPI:
             app.state.services = services
             app.state.live = drops.LiveFeed()
             stop = asyncio.Event()
-            watching = asyncio.create_task(backlog.watch(stop))
+            watching = asyncio.gather(backlog.watch(stop), services.claims.remind(stop))
             _calm_collector()
             yield {"gate": Gate(services, CORSMiddleware(app, **cors) if cors else None)}
             await services.claims.drain()

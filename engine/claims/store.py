@@ -39,6 +39,8 @@ class ScriptStore(Protocol):
 
     async def run(self, script: lua.Script, keys: Sequence[str], arguments: Sequence[bytes | str | int]) -> Any: ...
 
+    async def home(self) -> str: ...
+
 
 class Home(NamedTuple):
     """Which store a connection leads to: `id` is its replication id, new after each restart and each promotion."""

@@ -215,7 +215,7 @@ class Rebuild:
                 *(part for pair in fields.items() for part in pair),
             ),
         )
-        if reply.startswith(b"stale"):
+        if reply.startswith((b"stale", b"unfenced")):
             raise Unavailable(f"drop {drop.id!r} was changed in the meantime: try again in a moment")
         return int(reply.partition(b":")[2])
 

@@ -38,6 +38,7 @@ UNITS = Gauge("flashclaim_units", "Where an item's units are: issued, held, retu
 DIFFERENCES = Gauge("flashclaim_differences", "Differences between store and ledger that stand", ["drop"])
 REPAIRS = Counter("flashclaim_repairs", "What the reconciler has done", ["remedy"])
 CHECKED = Counter("flashclaim_reconciled_claims", "Claims compared one by one")
+_FOR_EVER_MS = 253_402_300_799_000  # the end of the year 9999
 _LOCK = 0x62616C616E6365  # "balance": one reconciler at a time
 _log = structlog.get_logger(__name__)
 _ACTOR = Actor("reconciler")
@@ -148,8 +149,9 @@ class Reconciler:
             await self._astray(drop, partition, memo, found)
             return False
         memo.suspected.discard(_ASTRAY)
-        memo.books = _books(fields, int(now_s) * 1000 + int(now_us) // 1000)
         memo.mark = last[0][0] if last else b"0-0"
+        # The ids of the outbox never go back: a clock that was set back takes no wave and no release back either.
+        memo.books = _books(fields, max(int(now_s) * 1000 + int(now_us) // 1000, entry_order(memo.mark)[0]))
         return True
 
     async def _astray(self, drop: Drop, partition: int, memo: _Memo, found: Standing) -> None:
@@ -185,6 +187,7 @@ class Reconciler:
             memo.claimed[item] = memo.claimed.get(item, 0) + claimed
         memo.counted = max(memo.counted, books.serial)
         returned = await history.returned(connection, drop.id, partition, books.serial, books.at_ms)
+        ever = await history.returned(connection, drop.id, partition, books.serial, _FOR_EVER_MS)
         skipped = await history.skipped(connection, drop.id, partition)
         return Record(
             revision=drop.revision,
@@ -192,6 +195,7 @@ class Reconciler:
             skipped=sum(last - first + 1 for first, last in skipped),
             claimed=dict(memo.claimed),
             returned=returned,
+            returned_later={item: units - returned.get(item, 0) for item, units in ever.items()},
         )
 
     async def _compare_claims(
@@ -234,8 +238,7 @@ class Reconciler:
     async def _recount(self, drop: Drop, partition: int, books: Books, record: Record) -> None:
         triples: list[str | int] = ["serial", books.serial, books.serial]
         for item, taken in books.taken.items():
-            issued = record.claimed.get(item, 0) - record.returned.get(item, 0)
-            triples += [f"taken:{item}", taken, issued]
+            triples += [f"taken:{item}", taken, record.issued(item)]
         await self._repair(keys.drop(partition, drop.id), partition, triples)
 
     async def _put_back(self, drop: Drop, partition: int, row: history.RecordedClaim) -> None:
