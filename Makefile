@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint bench clean
+.PHONY: help setup demo test simulate lint bench clean
 
 help: ## show this help
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -25,6 +25,9 @@ demo: $(STAMP) ## the lychee rush on real servers; DEMO_MEMBERS=2000 for a short
 
 test: $(STAMP) ## all tests, on a real Valkey and a real PostgreSQL
 	@$(BIN)/python -m pytest -n 2
+
+simulate: $(STAMP) ## the engine on a simulated network, SEEDS=10000 times; about six minutes
+	@$(BIN)/python -m tests.simulation --seeds $(or $(SEEDS),10000) --first $(or $(FIRST),0)
 
 lint: $(STAMP) ## style and types
 	@$(BIN)/ruff check .

@@ -42,8 +42,9 @@ _FOR_EVER_MS = 253_402_300_799_000  # the end of the year 9999
 _LOCK = 0x62616C616E6365  # "balance": one reconciler at a time
 _log = structlog.get_logger(__name__)
 _ACTOR = Actor("reconciler")
+# Closed ones too: a rebuild may have been cut off before the close, and members may still ask.
 _OPEN = """
-    select id from drops where status in ('launched', 'paused')
+    select id from drops where status <> 'draft'
         and (spec->>'closes_at')::timestamptz > now() - interval '1 day' order by id
 """
 _AWAY = (RedisError, SQLAlchemyError, PostgresError, InterfaceError, OSError, FlashclaimError)
@@ -51,11 +52,13 @@ _AWAY = (RedisError, SQLAlchemyError, PostgresError, InterfaceError, OSError, Fl
 
 @dataclass(slots=True)
 class _Memo:
-    """What is remembered of a drop in one partition between rounds.
+    """What is remembered of a drop in one partition between rounds, as long as its epoch lasts.
 
-    Sums of claims up to `counted` never change again; `books` wait until the ledger is as far as `mark`.
+    Sums of claims up to `counted` never change again but by a rebuild, which may bring back what was lost; `books` wait
+    until the ledger is as far as `mark`.
     """
 
+    epoch: int
     counted: int = 0
     claims: int = 0
     claimed: dict[int, int] = field(default_factory=dict)
@@ -114,7 +117,9 @@ class Reconciler:
 
     async def _look(self, drop: Drop, partition: int) -> int:
         """Compare a drop in one partition; how many differences stand."""
-        memo = self._memos.setdefault((drop.id, partition), _Memo())
+        memo = self._memos.setdefault((drop.id, partition), _Memo(drop.epoch))
+        if memo.epoch != drop.epoch:
+            memo = self._memos[drop.id, partition] = _Memo(drop.epoch)
         if memo.books is None and not await self._open_books(drop, partition, memo):
             return 1
         books = memo.books
@@ -161,8 +166,6 @@ class Reconciler:
         elif found is Standing.BEHIND:
             await bring_back(self._stores, self._partitions, drop.id, "the store was behind, or fenced")
             REPAIRS.labels("rebuild").inc()
-            memo.suspected.clear()
-            memo.counted, memo.claims, memo.claimed = 0, 0, {}
 
     async def _is_recorded(self, partition: int, mark: bytes) -> bool:
         """Whether the ledger has acknowledged every entry up to `mark`."""

@@ -41,15 +41,17 @@ def what_waits(world: "World") -> str:
 def look(world: "World") -> None:
     history = history_of(world)
     is_paused = world.ledger.drops[DROP_ID].status is Status.PAUSED
-    is_seen_to = bool(world.tampered) and is_paused  # people are told
+    epochs = {part.state.drops[DROP_ID].epoch for part in world.store.parts if DROP_ID in part.state.drops}
+    is_fenced = max(epochs, default=0) > world.ledger.drops[DROP_ID].epoch
+    is_seen_to = bool(world.tampered) and (is_paused or is_fenced)  # people are told
     for promise in promises.PROMISES:
         is_excused = is_seen_to or (bool(world.tampered) and promise in _UNSAFE_BY_HAND)
-        # A claim that a receipt brings back may stand on a release that was lost with the store: people are told.
-        is_excused = is_excused or (promise is promises.oversold and world.has_lost_releases and is_paused)
+        # A claim that a receipt brings back may stand on a release or a restock that is lost: people are told.
+        is_excused = is_excused or (promise is promises.oversold and world.has_lost_writes and is_paused)
         for difference in promise(_filled(world, history) if promise is promises.serial_gaps else history):
             if not is_excused:
                 world.breaks(promise.__name__, difference)
-    if world.ledger.dead_letters:
+    if world.ledger.dead_letters and not world.tampered:
         world.breaks("no dead letters", str(world.ledger.dead_letters))
     done = [act.control.revision for act in world.ledger.done[DROP_ID]]
     if done != list(range(1, len(done) + 1)):
@@ -121,7 +123,9 @@ def _look_at_repairs(world: "World") -> None:
     # An act that was cut off between two partitions, or a rebuild in its middle, is carried on by a rebuild.
     is_cut = world.plan.partitions > 1 or any(event.what == "rebuild" for event in world.plan.events)
     wrong = [said for said in world.repairs if not (is_cut and said.startswith(("drop rebuilt", "drop missing")))]
-    if kind in (Kind.CALM, Kind.CRASHES) and wrong:
+    if world.has_lost_writes:
+        wrong = [said for said in wrong if "oversold" not in said]  # see `look`
+    if kind is not Kind.TAMPERED and wrong:
         world.breaks("the reconciler finds nothing wrong", "; ".join(wrong))
 
 

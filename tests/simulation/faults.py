@@ -35,6 +35,7 @@ async def happen(world: "World", operator: Operator, what: str) -> None:
 async def _failover(world: "World", _down_s: float) -> None:
     world.counts["failovers"] += 1
     world.counts["lost writes"] += world.store.promote_replica()
+    world.told.released.clear()  # what was given back may be so no more
     if world.chance.random() < 0.3:
         await _without(world, world.chance.choice(world.apis))
 
@@ -42,6 +43,7 @@ async def _failover(world: "World", _down_s: float) -> None:
 async def _emptied(world: "World", _down_s: float) -> None:
     world.counts["crashes"] += 1
     world.store.lose_everything()
+    world.told.released.clear()
 
 
 async def _lines(world: "World", _down_s: float) -> None:
@@ -158,6 +160,10 @@ async def _tamper(world: "World", what: str) -> None:
         await asyncio.sleep(0.1)
     else:
         return
+    world.tampered.append(what)
+    if what == "lose a row":
+        await _lose_a_row(world)
+        return
     subject = world.chance.choice(sorted(state.claims))
     change: Callable[[PartitionState], None]
     if what == "forget a claim":
@@ -167,8 +173,15 @@ async def _tamper(world: "World", what: str) -> None:
         change = lambda found: _count(found, by)  # noqa: E731
     else:
         change = _lower
-    world.tampered.append(what)
     world.store.write(("tamper", partition, change))
+
+
+async def _lose_a_row(world: "World") -> None:
+    """In the ledger. A worker sums up each row once: the one that starts next sees that one is gone."""
+    rows = [row for rows in world.ledger.claims.values() for row in rows.values()]
+    if rows:
+        world.ledger.lose(world.chance.choice(rows).claim_id)
+        await _workers(world, 0.0)
 
 
 def _forget(found: PartitionState, subject: str) -> None:

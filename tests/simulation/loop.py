@@ -13,7 +13,7 @@ from collections.abc import Callable, Coroutine
 from contextvars import Context, ContextVar
 from typing import Any, Protocol
 
-TURNS_MAX = 400_000  # of one run: past it something turns for ever without time going on
+TURNS_MAX = 100_000  # of one run: past it something turns for ever without time going on
 
 
 class Owner(Protocol):

@@ -1,6 +1,7 @@
 """What kind of world a seed makes: how large, how bad the network is, what will happen to it, and when."""
 
 import random
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import NamedTuple
@@ -46,7 +47,7 @@ _CRASHES = ("api", "api", "worker", "worker", "store", "store", "ledger", "lines
 _ANY = ("store clock", "api clock", "store clock", "lines", "storm")
 _OPERATOR = ("pause", "resume", "restock", "release", "release", "amend", "rebuild", "close")
 _OPERATOR_WEIGHTS = (3, 3, 3, 5, 5, 2, 2, 0.3)
-TAMPERINGS = ("forget a claim", "forget a claim", "change a counter", "lower a serial")
+TAMPERINGS = ("forget a claim", "change a counter", "lose a row", "lower a serial")
 
 
 def draw(chance: random.Random) -> Plan:
@@ -89,11 +90,7 @@ def _events(chance: random.Random, plan: Plan) -> list[Event]:
         case Kind.CRASHES:
             found += [Event(at(), what) for what in chance.choices(_CRASHES, k=chance.randint(1, 4))]
         case Kind.FAILOVER:
-            for _ in range(chance.choice((1, 1, 2))):
-                moment_s = at()
-                found.append(Event(moment_s, "failover"))
-                if chance.random() < 0.6:  # what the replica lacks, the ledger lacks too
-                    found.append(Event(max(0.0, moment_s - 0.7), "workers"))
+            found += _failovers(chance, at)
             found += [Event(at(), chance.choice(("worker", "ledger", "lines"))) for _ in range(chance.randint(0, 2))]
         case Kind.EMPTIED:
             found += [Event(at(), "emptied"), *[Event(at(), "worker")] * chance.randint(0, 1)]
@@ -101,3 +98,13 @@ def _events(chance: random.Random, plan: Plan) -> list[Event]:
             # Who lowers a serial is noticed by the process that was told more: with others beside it, maybe too late.
             found += [Event(0.5 * ACTIVE_S + at() / 2, chance.choice(TAMPERINGS[: 3 if plan.apis > 1 else None]))]
     return found
+
+
+def _failovers(chance: random.Random, at: Callable[[], float]) -> Iterator[Event]:
+    for _ in range(chance.choice((1, 1, 2))):
+        moment_s = at()
+        yield Event(moment_s, "failover")
+        if chance.random() < 0.4:  # an operator in a hurry
+            yield Event(moment_s + 1.8, "resume")
+        if chance.random() < 0.6:  # what the replica lacks, the ledger lacks too
+            yield Event(max(0.0, moment_s - 0.7), "workers")
