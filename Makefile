@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test faults lint bench botfarm lock sign sbom clean
+.PHONY: help setup demo test faults simulate lint bench botfarm lock sign sbom clean
 
 help: ## show this help
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -29,6 +29,9 @@ test: $(STAMP) ## all tests, on a real Valkey and a real PostgreSQL
 
 faults: $(STAMP) ## each fault of docs/faults.md five times in mid-rush, PostgreSQL away for a minute; about half an hour
 	@FAULT_DOWN_S=60 $(BIN)/python -m tests.faults
+
+simulate: $(STAMP) ## the engine on a simulated network, SEEDS=10000 times; about six minutes
+	@$(BIN)/python -m tests.simulation --seeds $(or $(SEEDS),10000) --first $(or $(FIRST),0)
 
 lint: $(STAMP) ## style, types, secrets, known vulnerabilities
 	@$(BIN)/ruff check .

@@ -45,7 +45,11 @@ def create_app(settings: Settings, data_dir: Path | None = None) -> FastAPI:
             app.state.services = services
             app.state.live = drops.LiveFeed()
             stop = asyncio.Event()
-            watching = [asyncio.create_task(backlog.watch(stop)), _watch_keys(services.claims, data_dir, stop)]
+            watching = [
+                asyncio.create_task(backlog.watch(stop)),
+                asyncio.create_task(services.claims.remind(stop)),
+                _watch_keys(services.claims, data_dir, stop),
+            ]
             if settings.deny_file:
                 watching.append(asyncio.create_task(watch(settings.deny_file, services.control.use, stop)))
             _calm_collector()

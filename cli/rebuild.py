@@ -71,7 +71,7 @@ async def _rebuild(
 
 def _show(report: "Report") -> None:
     figures = asdict(report)
-    for name in ("only_in_store", "only_in_ledger", "other"):
+    for name in ("superseded", "only_in_store", "only_in_ledger", "other"):
         ids = figures[name]
         figures[name] = f"{len(ids)} claims" + (f": {', '.join(ids[:_NAMED_MAX])}" if ids else "")
     conflicts = figures.pop("conflicts")

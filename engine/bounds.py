@@ -74,9 +74,11 @@ TAKE_OVER_IDLE_MS = 15_000
 
 # A store that was restarted or replaced: all who were told something by the one before ask again within this time.
 HOMECOMING_GRACE_S = 1.0
+REMIND_S = 0.25  # between two looks of a process whether the store is a new one, to which it says what it was told
 
 # The reconciler: a round looks at every open drop; a million claims are compared one by one in four minutes.
 RECONCILE_S = 0.5
+RECOUNT_S = 3_600.0  # after it all rows of a drop are summed anew: half a second for a million
 RECONCILE_ROWS = 2_000  # in a round: 5 ms of each store
 
 # A rebuild: a million claims are made in half a minute.
@@ -84,6 +86,7 @@ REBUILD_CHUNK_SUBJECTS = 1_000  # written in one command: 30 kB, half a millisec
 REBUILD_DRAIN_S_MAX = 120.0  # for the outbox to get into the ledger: a gigabyte of it at 150,000 claims/s
 
 assert BATCH_CLAIMS_MAX * BATCHES_IN_FLIGHT_MAX <= QUEUE_CLAIMS_MAX
+assert 2 * REMIND_S < HOMECOMING_GRACE_S
 assert ITEMS_MAX < 256
 assert QUANTITY_MAX < 65_536
 assert MEMBER_ID_BYTES_MAX < 256

@@ -18,7 +18,7 @@ ARGV
   drop_id     the drop's id, for the outbox entry
   epoch       the epoch that the caller believes in
   told        the highest serial of this drop and partition that the caller was told in this epoch
-  requests…   per claim: window and request as in engine/claims/wire.py, item and quantity fixed
+  requests…   per claim: window and request as in engine/claims/wire.py, item and quantity fixed; none only to say `told`
 Replies
   now_ms, opens_ms, closes_ms, then for each request, in order,
     accepted: its serial, an integer
@@ -52,6 +52,9 @@ if not drop or told > drop.serial then
   if told > (tonumber(redis.call('HGET', told_key, drop_id)) or 0) then
     redis.call('HSET', told_key, drop_id, told)
   end
+  return replies
+end
+if #requests == 0 then
   return replies
 end
 

@@ -2,7 +2,8 @@
 rebuild: put a state made from the ledger in the place of whatever is there, under a new epoch, in one step.
 
 The claims were written under another key before (engine/ledger/rebuild.py); until this step nothing that decides can see
-them, after it nothing of the old state is left. The store need not be at home: a rebuild is how it comes home.
+them, after it nothing of the old state is left. The store need not be at home: a rebuild is how it comes home. But a
+state that is there must be fenced for it: one that is not may have decided since the new one was worked out.
 
 KEYS
   drop_key    HASH of the drop
@@ -20,7 +21,8 @@ Replies
   applied:<now, ms>  done by this call
   already            this very act was applied before: nothing was changed
   stale:<revision>   the drop is at this revision or a later one by another act
-Cost   two HMGET fields, one UNLINK, one RENAME, one XADD, one HSET: independent of the number of claims
+  unfenced           the state that is there is of another epoch than the one to come: nothing was changed
+Cost   three HMGET fields, one UNLINK, one RENAME, one XADD, one HSET: independent of the number of claims
 Bound  the fields of one drop: at most 64 items and 256 waves, about 10 kB
 --]]
 --@include _now
@@ -30,13 +32,18 @@ local drop_id, revision, act, control = ARGV[1], tonumber(ARGV[2]), ARGV[3], ARG
 local fields = {unpack(ARGV, 5)}
 
 local now = _now()
-local found = redis.call('HMGET', drop_key, 'revision', 'act')
+local found = redis.call('HMGET', drop_key, 'revision', 'act', 'epoch')
 local is_made = redis.call('EXISTS', made_key) == 1
 if tonumber(found[1]) == revision and found[2] == act then
   return 'already'
 end
 if (tonumber(found[1]) or 0) >= revision then
   return 'stale:' .. found[1]
+end
+for i = 1, #fields, 2 do
+  if fields[i] == 'epoch' and found[3] and found[3] ~= fields[i + 1] then
+    return 'unfenced'
+  end
 end
 
 redis.call('XADD', outbox_key, '*', 'kind', 'control', 'drop', drop_id, 'at', string.format('%.0f', now),

@@ -192,6 +192,8 @@ class DropState:
     taken: dict[int, int]
     serial: int = 0
     claims: dict[str, list[StoredClaim]] = field(default_factory=dict)
+    revision: int = 0
+    act: str = ""
 
     def left(self, item: int, now_ms: int) -> int:
         """Units released so far and in nobody's hands."""
@@ -208,12 +210,13 @@ class PartitionState:
     """The store's state of one partition.
 
     `home` is the store that was last compared with the ledger, None when none was; `told` holds for a drop the highest
-    serial that somebody was told and its state does not know.
+    serial that somebody was told and its state does not know; `made` its claims while a rebuild makes them.
     """
 
     home: str | None = None
     drops: dict[str, DropState] = field(default_factory=dict)
     told: dict[str, int] = field(default_factory=dict)
+    made: dict[str, dict[str, list[StoredClaim]]] = field(default_factory=dict)
 
     def at_home(self, drop_id: str, home: str) -> DropState | None:
         """A drop's state as a caller may use it who has reached the store `home`."""

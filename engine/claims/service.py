@@ -5,6 +5,7 @@ import json
 import secrets
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from datetime import datetime
 from functools import partial
 from typing import ClassVar, NamedTuple
@@ -12,6 +13,7 @@ from typing import ClassVar, NamedTuple
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from engine import gates
+from engine.bounds import REMIND_S
 from engine.claims import admission, history, receipt, store
 from engine.claims.backlog import Backlog
 from engine.claims.batcher import Answer, AnswerOf, Batcher, Turns, Waiter
@@ -21,7 +23,7 @@ from engine.claims.ticket import Ticket, open_, seal
 from engine.claims.wire import NONCE_BYTES, ClaimRequest
 from engine.drops.model import Drop, Status, from_ms
 from engine.drops.service import Drops
-from engine.errors import Refused
+from engine.errors import Refused, Unavailable
 from engine.ids import ClaimId, DropId
 from engine.members.model import Session, check
 from engine.runtime.settings import Settings
@@ -168,6 +170,21 @@ class Claims:
         if reply == "unknown":
             raise NoSuchClaim(f"the store has no claim {claim_id}, though the ledger has: see `flashclaim audit`")
         return from_ms(int(reply.partition(":")[2]))
+
+    async def remind(self, stop: asyncio.Event) -> None:
+        """Say to each store that is new to this process what it was told before, until `stop` is set.
+
+        Claims say it too, but nobody may claim while the worker waits for it (engine/ledger/homecoming.py).
+        """
+        known = ""
+        while not stop.is_set():
+            with suppress(Unavailable):
+                home = await self._store.home()
+                for (drop_id, partition, epoch), serial in list(self._told.items()) if home != known else ():
+                    await store.claim_batch(self._store, partition, drop_id, epoch, serial, ())
+                known = home
+            with suppress(TimeoutError):
+                await asyncio.wait_for(stop.wait(), REMIND_S)
 
     def check_receipt(self, text: str) -> receipt.ReceiptBody:
         """What a receipt proves; raises `ReceiptInvalid`."""

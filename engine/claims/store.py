@@ -34,10 +34,16 @@ class StoreUnsafe(Misconfigured):
     """The store's settings break the durability that is promised: nothing is given out by it."""
 
 
-class ScriptStore(Protocol):
-    """What runs a script: `RedisStore` in earnest."""
+class ScriptRunner(Protocol):
+    """What runs a script."""
 
     async def run(self, script: lua.Script, keys: Sequence[str], arguments: Sequence[bytes | str | int]) -> Any: ...
+
+
+class ScriptStore(ScriptRunner, Protocol):
+    """The store that decides: `RedisStore` in earnest."""
+
+    async def home(self) -> str: ...
 
 
 class Home(NamedTuple):

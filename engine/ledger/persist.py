@@ -113,6 +113,7 @@ class Outbox:
         self._next = "0"  # first what this consumer left pending, then what is new
         self._clock = asyncio.get_running_loop().time
         self._tended_s = self._clock()
+        self._oldest: tuple[bytes | None, float] = (None, self._tended_s)  # entry pending, since when it is the oldest
 
     async def open(self) -> None:
         """Make the group where it is missing; it begins with the oldest entry."""
@@ -154,9 +155,16 @@ class Outbox:
             await self._redis.xtrim(self.stream, minid=oldest_needed.decode(), approximate=False)
 
     async def _take_over(self) -> list[StreamEntry]:
-        """Entries that another worker read long ago and never acknowledged: it is dead, or as good as."""
+        """Entries that another worker read long ago and never acknowledged: it is dead, or as good as.
+
+        Long by this worker's clock too: the store's may have been set back.
+        """
+        oldest = (await self._redis.xpending(self.stream, GROUP))["min"]
+        if oldest is None or oldest != self._oldest[0]:
+            self._oldest = (oldest, self._tended_s)
+        is_long = oldest is not None and (self._tended_s - self._oldest[1]) * 1000 > TAKE_OVER_IDLE_MS
         _, entries, _ = await self._redis.xautoclaim(
-            self.stream, GROUP, self._consumer, TAKE_OVER_IDLE_MS, count=INGEST_ENTRIES_MAX
+            self.stream, GROUP, self._consumer, 0 if is_long else TAKE_OVER_IDLE_MS, count=INGEST_ENTRIES_MAX
         )
         return [(entry_id, fields) for entry_id, fields in entries if fields is not None]
 

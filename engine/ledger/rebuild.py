@@ -37,7 +37,7 @@ from engine.ledger import actions, migrations, remake
 from engine.ledger.audit import wait_until_recorded
 from engine.ledger.ingest import writer_of
 from engine.ledger.persist import Persister
-from engine.ledger.remake import Made
+from engine.ledger.remake import Brought, Made
 from engine.ledger.schema import claims
 from engine.runtime.connections import Stores
 
@@ -58,7 +58,8 @@ class RebuildBusy(Unavailable):
 class Report:
     """What a rebuild changes, or has changed when `is_applied`.
 
-    `claims` are in the new state, `restored` of them by receipts alone. `skipped` are serials that somebody was told of
+    `claims` are in the new state, `restored` of them by receipts alone; `superseded` are receipts of lost claims whose
+    tickets have got another claim since. `skipped` are serials that somebody was told of
     and that nobody has proved yet: they are given to nobody else. `only_in_store`, `only_in_ledger` and `other` name
     differences to the state that was there (`had_state`).
     """
@@ -70,6 +71,7 @@ class Report:
     had_state: bool
     claims: int
     restored: int
+    superseded: list[str]
     serials: dict[int, int]
     skipped: list[tuple[int, int, int]]  # partition, first, last
     only_in_store: list[str]
@@ -142,14 +144,14 @@ class Rebuild:
         drop = await self._read()
         async with self._stores.ledger.connect() as connection:
             recorded = [row async for page in history.of_drop(connection, drop.id) for row in page]
-        restored, conflicts = remake.restored(recorded, self._receipts)
-        conflicts += [
+        brought = remake.brought(recorded, self._receipts)
+        brought.conflicts += [
             f"{row.claim_id}: a receipt names item {row.item}, the drop has {len(drop.spec.items)}"
-            for row in restored
+            for row in brought.restored
             if not 1 <= row.item <= len(drop.spec.items)
         ]
-        plan = _Plan(drop, restored, conflicts, pause)
-        rows = [] if conflicts else [*recorded, *restored]
+        plan = _Plan(drop, brought, pause)
+        rows = [] if brought.conflicts else [*recorded, *brought.restored]
         for partition, (fields, stored) in enumerate(there):
             told = int(await self._stores.scripts.ask("HGET", keys.told(partition), drop.id) or 0)
             plan.add(partition, [row for row in rows if row.claim_id.partition == partition], fields, stored, told)
@@ -218,7 +220,7 @@ class Rebuild:
                 *(part for pair in fields.items() for part in pair),
             ),
         )
-        if reply.startswith(b"stale"):
+        if reply.startswith((b"stale", b"unfenced")):
             raise Unavailable(f"drop {drop.id!r} was changed in the meantime: try again in a moment")
         return int(reply.partition(b":")[2])
 
@@ -230,10 +232,11 @@ class Rebuild:
 class _Plan:
     """What the new state is, and how it differs from the one that is there."""
 
-    def __init__(self, drop: Drop, restored: list[RecordedClaim], conflicts: list[str], pause: bool) -> None:
+    def __init__(self, drop: Drop, brought: Brought, pause: bool) -> None:
         self.drop = drop
-        self.restored = restored
-        self._conflicts = conflicts
+        self.restored = brought.restored
+        self._superseded = brought.superseded
+        self._conflicts = brought.conflicts
         self._pause = pause
         self._differences: list[remake.Difference] = []
         self._had_state = True
@@ -286,6 +289,7 @@ class _Plan:
             had_state=self._had_state,
             claims=sum(len(held) for made in self.made.values() for held in made.claims.values()),
             restored=len(self.restored),
+            superseded=[str(claim_id) for claim_id in self._superseded],
             serials={partition: made.serial for partition, made in self.made.items()},
             skipped=self._skipped(),
             only_in_store=self._named("only_in_store"),

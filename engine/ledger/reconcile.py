@@ -21,7 +21,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 import lua
-from engine.bounds import LEDGER_LOCK_TIMEOUT, RECONCILE_ROWS, RECONCILE_S
+from engine.bounds import LEDGER_LOCK_TIMEOUT, RECONCILE_ROWS, RECONCILE_S, RECOUNT_S
 from engine.claims import history, keys
 from engine.claims.outbox import GROUP, entry_order
 from engine.claims.wire import pack_stored, unpack_stored
@@ -38,11 +38,13 @@ UNITS = Gauge("flashclaim_units", "Where an item's units are: issued, held, retu
 DIFFERENCES = Gauge("flashclaim_differences", "Differences between store and ledger that stand", ["drop"])
 REPAIRS = Counter("flashclaim_repairs", "What the reconciler has done", ["remedy"])
 CHECKED = Counter("flashclaim_reconciled_claims", "Claims compared one by one")
+_FOR_EVER_MS = 253_402_300_799_000  # the end of the year 9999
 _LOCK = 0x62616C616E6365  # "balance": one reconciler at a time
 _log = structlog.get_logger(__name__)
 _ACTOR = Actor("reconciler")
+# Closed ones too: a rebuild may have been cut off before the close, and members may still ask.
 _OPEN = """
-    select id from drops where status in ('launched', 'paused')
+    select id from drops where status <> 'draft'
         and (spec->>'closes_at')::timestamptz > now() - interval '1 day' order by id
 """
 _AWAY = (RedisError, SQLAlchemyError, PostgresError, InterfaceError, OSError, FlashclaimError)
@@ -50,11 +52,14 @@ _AWAY = (RedisError, SQLAlchemyError, PostgresError, InterfaceError, OSError, Fl
 
 @dataclass(slots=True)
 class _Memo:
-    """What is remembered of a drop in one partition between rounds.
+    """What is remembered of a drop in one partition between rounds, as long as its epoch lasts, and for an hour.
 
-    Sums of claims up to `counted` never change again; `books` wait until the ledger is as far as `mark`.
+    Sums of claims up to `counted` never change again but by a rebuild, which may bring back what was lost, or by
+    somebody who takes rows away; `books` wait until the ledger is as far as `mark`.
     """
 
+    epoch: int
+    since_s: float
     counted: int = 0
     claims: int = 0
     claimed: dict[int, int] = field(default_factory=dict)
@@ -114,7 +119,7 @@ class Reconciler:
 
     async def _look(self, drop: Drop, partition: int) -> int:
         """Compare a drop in one partition; how many differences stand."""
-        memo = self._memos.setdefault((drop.id, partition), _Memo())
+        memo = self._memo(drop, partition)
         if memo.books is None and not await self._open_books(drop, partition, memo):
             return 1
         books = memo.books
@@ -133,6 +138,13 @@ class Reconciler:
             await self._remedy(drop, partition, finding, books, record, dict(_by_detail(forgotten)))
         return len(found)
 
+    def _memo(self, drop: Drop, partition: int) -> _Memo:
+        now_s = asyncio.get_running_loop().time()
+        found = self._memos.get((drop.id, partition))
+        if found is None or found.epoch != drop.epoch or now_s - found.since_s > RECOUNT_S:
+            found = self._memos[drop.id, partition] = _Memo(drop.epoch, now_s)
+        return found
+
     async def _open_books(self, drop: Drop, partition: int, memo: _Memo) -> bool:
         """Take down what the store says; false where the drop cannot be decided by it, which is seen to."""
         async with self._stores.redis.pipeline(transaction=True) as pipeline:
@@ -149,8 +161,9 @@ class Reconciler:
             await self._astray(drop, partition, memo, found)
             return False
         memo.suspected.discard(_ASTRAY)
-        memo.books = _books(fields, int(now_s) * 1000 + int(now_us) // 1000)
         memo.mark = last[0][0] if last else b"0-0"
+        # The ids of the outbox never go back: a clock that was set back takes no wave and no release back either.
+        memo.books = _books(fields, max(int(now_s) * 1000 + int(now_us) // 1000, entry_order(memo.mark)[0]))
         return True
 
     async def _astray(self, drop: Drop, partition: int, memo: _Memo, found: Standing) -> None:
@@ -160,8 +173,6 @@ class Reconciler:
         elif found is Standing.BEHIND:
             await bring_back(self._stores, self._partitions, drop.id, "the store was behind, or fenced")
             REPAIRS.labels("rebuild").inc()
-            memo.suspected.clear()
-            memo.counted, memo.claims, memo.claimed = 0, 0, {}
 
     async def _is_recorded(self, partition: int, mark: bytes) -> bool:
         """Whether the ledger has acknowledged every entry up to `mark`."""
@@ -186,6 +197,7 @@ class Reconciler:
             memo.claimed[item] = memo.claimed.get(item, 0) + claimed
         memo.counted = max(memo.counted, books.serial)
         returned = await history.returned(connection, drop.id, partition, books.serial, books.at_ms)
+        ever = await history.returned(connection, drop.id, partition, books.serial, _FOR_EVER_MS)
         skipped = await history.skipped(connection, drop.id, partition)
         return Record(
             revision=drop.revision,
@@ -193,6 +205,7 @@ class Reconciler:
             skipped=sum(last - first + 1 for first, last in skipped),
             claimed=dict(memo.claimed),
             returned=returned,
+            returned_later={item: units - returned.get(item, 0) for item, units in ever.items()},
         )
 
     async def _compare_claims(
@@ -235,8 +248,7 @@ class Reconciler:
     async def _recount(self, drop: Drop, partition: int, books: Books, record: Record) -> None:
         triples: list[str | int] = ["serial", books.serial, books.serial]
         for item, taken in books.taken.items():
-            issued = record.claimed.get(item, 0) - record.returned.get(item, 0)
-            triples += [f"taken:{item}", taken, issued]
+            triples += [f"taken:{item}", taken, record.issued(item)]
         await self._repair(keys.drop(partition, drop.id), partition, triples)
 
     async def _put_back(self, drop: Drop, partition: int, row: history.RecordedClaim) -> None:

@@ -43,26 +43,37 @@ def make(recorded: Iterable[RecordedClaim], items: int, serial_min: int) -> Made
     return Made(serial, taken, claims, _gaps(serials, serial))
 
 
-def restored(recorded: Iterable[RecordedClaim], told: Sequence[ReceiptBody]) -> tuple[list[RecordedClaim], list[str]]:
-    """The claims that receipts prove and nobody recorded; and each receipt that contradicts what is recorded."""
+@dataclass(slots=True)
+class Brought:
+    """What receipts say beyond what is recorded.
+
+    `restored` are claims that they prove and nobody recorded; `superseded` those whose tickets have got another claim
+    since they were lost: their members have theirs. `conflicts` are receipts that contradict what is recorded.
+    """
+
+    restored: list[RecordedClaim] = field(default_factory=list)
+    superseded: list[ClaimId] = field(default_factory=list)
+    conflicts: list[str] = field(default_factory=list)
+
+
+def brought(recorded: Iterable[RecordedClaim], told: Sequence[ReceiptBody]) -> Brought:
+    """Sort receipts by what they say beyond what is recorded."""
     by_id = {row.claim_id: row for row in recorded}
     by_ticket = {(row.member_id, row.nonce): row.claim_id for row in by_id.values()}
-    found: list[RecordedClaim] = []
-    conflicts: list[str] = []
+    found = Brought()
     for body in told:
         row = _proved(body)
         known = by_id.get(row.claim_id)
-        first = by_ticket.get((row.member_id, row.nonce), row.claim_id)
         if known is not None:
             if known._replace(released_at=None) != row:
-                conflicts.append(f"{row.claim_id}: a receipt says {_shown(row)}, recorded is {_shown(known)}")
-        elif first != row.claim_id:
-            conflicts.append(f"{row.claim_id}: a receipt's ticket has claim {first} already")
+                found.conflicts.append(f"{row.claim_id}: a receipt says {_shown(row)}, recorded is {_shown(known)}")
+        elif (row.member_id, row.nonce) in by_ticket:
+            found.superseded.append(row.claim_id)
         else:
-            found.append(row)
+            found.restored.append(row)
             by_id[row.claim_id] = row
             by_ticket[row.member_id, row.nonce] = row.claim_id
-    return found, conflicts
+    return found
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from prometheus_client import Counter
 
 import lua
 from engine.bounds import BATCH_CLAIMS_MAX, QUEUE_CLAIMS_MAX, RATES_AWAY_S, RATES_WAIT_S_MAX
-from engine.claims.store import ScriptStore
+from engine.claims.store import ScriptRunner
 from engine.rates.model import Bucket, SlowDown
 
 Tell = Callable[[SlowDown | None], None]
@@ -28,7 +28,7 @@ _log = structlog.get_logger(__name__)
 class SharedBuckets:
     """Asks the rates' store whether requests come too soon; `drain` before the process ends."""
 
-    def __init__(self, script_store: ScriptStore) -> None:
+    def __init__(self, script_store: ScriptRunner) -> None:
         self._store = script_store
         self._queue: deque[tuple[Sequence[Bucket], Tell]] = deque()
         self._working: asyncio.Task[None] | None = None
@@ -89,7 +89,7 @@ class SharedBuckets:
         self._is_away = is_away
 
 
-async def admit(store: ScriptStore, batch: Sequence[Sequence[Bucket]]) -> list[SlowDown | None]:
+async def admit(store: ScriptRunner, batch: Sequence[Sequence[Bucket]]) -> list[SlowDown | None]:
     """Count a batch of requests by `lua/admit.lua`; raises as `RedisStore.run` does."""
     places: dict[str, int] = {}
     requests = [

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +15,8 @@ def running(*arguments: str) -> Iterator["subprocess.Popen[bytes]"]:
     """A program that runs until it is asked to end."""
     process = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)", *arguments])
     try:
+        while not Path(f"/proc/{process.pid}/cmdline").read_bytes():
+            time.sleep(0.001)  # the system has begun the program, and not yet written down its words
         yield process
     finally:
         process.kill()
@@ -24,7 +27,7 @@ def test_a_leftover_is_ended(tmp_path: Path) -> None:
     with running("cli", "serve", "--data", str(tmp_path)) as process:
         (tmp_path / "api.pid").write_text(str(process.pid))
         end_leftover(tmp_path / "api.pid", "cli", str(tmp_path))
-        assert process.wait(0.1) != 0
+        assert process.wait(10) != 0
 
 
 def test_a_process_of_another_instance_that_got_the_same_id_is_let_alone(tmp_path: Path) -> None:

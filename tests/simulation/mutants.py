@@ -1,0 +1,343 @@
+"""The faults that must be noticed: each breaks one promise of the engine, by a few words."""
+
+from engine.claims import acts, admission, model, service, store
+from engine.claims.batcher import Batcher
+from engine.ledger import remake
+from engine.ledger.homecoming import Homecoming
+from engine.ledger.persist import Outbox, Persister
+from engine.ledger.rebuild import Rebuild, _Plan
+from engine.ledger.reconcile import Reconciler
+from tests.simulation.mutation import Edit, LuaMutant, Mutant, catch, lua_catch
+from tests.simulation.plan import Kind
+
+_LOSING = (Kind.FAILOVER, Kind.EMPTIED)
+
+MUTANTS = (
+    Mutant(
+        "no limit is checked",
+        "never more than the limit",
+        "never over the limit",
+        [Edit(model, "decide", "if units + request.quantity > state.limit:", "if False:")],
+    ),
+    Mutant(
+        "the limit is one too high",
+        "never more than the limit",
+        "never over the limit",
+        [Edit(model, "decide", "> state.limit:", "> state.limit + 1:")],
+    ),
+    Mutant(
+        "no stock is checked",
+        "never more than the stock released so far",
+        "never oversold",
+        [Edit(model, "decide", "if left < request.quantity:", "if False:")],
+    ),
+    Mutant(
+        "the last unit is given twice",
+        "never more than the stock released so far",
+        "never oversold",
+        [Edit(model, "decide", "if left < request.quantity:", "if left + 1 < request.quantity:")],
+    ),
+    Mutant(
+        "sold out is said too early",
+        "sold out is true when said",
+        "sold_out is true when said",
+        [Edit(model, "decide", "if left < request.quantity:", "if left <= request.quantity:")],
+    ),
+    Mutant(
+        "a serial is given again",
+        "serials have no gap and no double",
+        "serials without gap or double",
+        [Edit(model, "decide", "state.serial += 1", "state.serial += request.nonce[0] % 4 > 0")],
+    ),
+    Mutant(
+        "a refusal burns stock",
+        "a refused claim burns nothing",
+        "refused burns nothing",
+        [
+            Edit(
+                model,
+                "decide",
+                "return Decision(Verdict.LIMIT_REACHED",
+                "state.taken[request.item] += 1\n        return Decision(Verdict.LIMIT_REACHED",
+            )
+        ],
+    ),
+    Mutant(
+        "the epoch is forgotten",
+        "a fenced store accepts nothing",
+        "fenced store accepts nothing",
+        [Edit(model, "_shut", "if epoch != state.epoch:", "if False:")],
+        seed=33,
+    ),
+    Mutant(
+        "the home is forgotten",
+        "a store that was not compared decides nothing",
+        "unready store decides",
+        [Edit(model.PartitionState, "at_home", " if home == self.home else None", "")],
+    ),
+    Mutant(
+        "what was told is forgotten by the store",
+        "a store that is behind decides nothing",
+        "unready store decides",
+        [Edit(model, "decide_batch", " or caller.told > state.serial", "")],
+        kinds=(Kind.TAMPERED,),
+        seed=143,
+    ),
+    Mutant(
+        "the ticket is not looked up",
+        "one ticket, one claim",
+        "one ticket, one claim",
+        [Edit(model, "decide", "if known.nonce == request.nonce:", "if False:")],
+    ),
+    Mutant(
+        "a pause is ignored",
+        "no claim while paused",
+        "claims only while launched",
+        [Edit(model, "_shut", "return Decision(Verdict.PAUSED)", "return None")],
+    ),
+    Mutant(
+        "the window is ignored",
+        "no claim outside the window",
+        "claims only in the window",
+        [  # a ticket ends with the window: only both together let one in
+            Edit(model, "_shut", "if now_ms >= state.closes_ms:", "if False:"),
+            Edit(model, "decide", "if now_ms >= window.expires_at_ms:", "if False:"),
+        ],
+        seed=29,
+    ),
+    Mutant(
+        "a ticket's expiry is ignored",
+        "an expired ticket never claims",
+        "tickets expire",
+        [Edit(model, "decide", "if now_ms >= window.expires_at_ms:", "if False:")],
+        seed=24,
+    ),
+    Mutant(
+        "a claim is given back twice",
+        "a released claim gives back once",
+        "released gives back once",
+        [Edit(model, "release", "if known.released:", "if False:")],
+        seed=138,
+    ),
+    Mutant(
+        "a release gives nothing back",
+        "a released claim gives back once",
+        "released gives back once",
+        [Edit(model, "release", "state.taken[known.item] -= known.quantity", "pass")],
+    ),
+    Mutant(
+        "an act lifts a fence",
+        "a fenced store accepts nothing",
+        "fenced store accepts nothing",
+        [Edit(acts, "control", "state.epoch = max(epoch, state.epoch)", "del epoch")],
+        seed=193,
+    ),
+    Mutant(
+        "acknowledged before the commit",
+        "it reaches the ledger",
+        "lost",
+        [
+            Edit(
+                Persister,
+                "_step",
+                "await writer.commit()\n    await outbox.acknowledge([entry_id for entry_id, _ in entries])",
+                "await outbox.acknowledge([entry_id for entry_id, _ in entries])\n    await writer.commit()",
+            )
+        ],
+        seed=85,
+    ),
+    Mutant(
+        "trimmed though pending",
+        "trimmed only after commit",
+        "trimmed only after commit",
+        [Edit(Outbox, "trim", 'pending["min"] or group["last-delivered-id"]', 'group["last-delivered-id"]')],
+    ),
+    Mutant(
+        "a commit that failed is not done again",
+        "it reaches the ledger",
+        "lost",
+        [
+            Edit(
+                Persister,
+                "_step",
+                "await writer.commit()",
+                "try:\n        await writer.commit()\n    except OSError:\n        pass",
+            )
+        ],
+        seed=112,
+    ),
+    Mutant(
+        "what a dead worker had read is left to it",
+        "it reaches the ledger",
+        "all recovers within a minute",
+        [Edit(Outbox, "_take_over", "_, entries, _ = await", "return []\n    _, entries, _ = await")],
+    ),
+    Mutant(
+        "the batcher loses the last waiter",
+        "every waiter gets an answer",
+        "every waiter is answered",
+        [Edit(Batcher, "_tell", "enumerate(batch):", "enumerate(batch[: max(1, len(batch) - 1)]):")],
+    ),
+    Mutant(
+        "the batcher answers the wrong one",
+        "every waiter gets its answer",
+        "an answer goes to who asked",
+        [Edit(Batcher, "_tell", "answer_of(place)", "answer_of(0)")],
+    ),
+    Mutant(
+        "a failing batch answers nobody",
+        "every waiter gets an answer",
+        "every waiter is answered",
+        [Edit(Batcher, "_run", "answer_of = _always(error)", "return self._landed()")],
+    ),
+    Mutant(
+        "a repeat is told another serial",
+        "the same ticket is the same claim",
+        "duplicate_serials",
+        [Edit(store, "_decision", "known.serial, known.item", "known.serial + 1, known.item")],
+    ),
+    Mutant(
+        "a receipt is for another quantity",
+        "a receipt proves the claim",
+        "a receipt says what was said",
+        [Edit(admission.Answers, "_claim", "self._items[item - 1], quantity,", "self._items[item - 1], quantity + 1,")],
+    ),
+    Mutant(
+        "a process forgets what it was told",
+        "a store that is behind decides nothing",
+        "duplicate_serials",
+        [Edit(service.Claims, "_ask", "if batch.serial_max:", "if False:")],
+        kinds=(Kind.FAILOVER,),
+        seed=38,
+    ),
+    Mutant(
+        "a rebuild forgets what was given back",
+        "a rebuilt store equals the old one",
+        "rebuilt equals old",
+        [Edit(remake, "stored_claim", "is_released = row.released_at is not None", "is_released = False")],
+    ),
+    Mutant(
+        "a rebuild begins after the ledger's last serial",
+        "no serial is given twice",
+        "duplicate_serials",
+        [Edit(_Plan, "add", 'serial_min = max(told, int(fields.get(b"serial", 0)))', "serial_min = 0")],
+        kinds=_LOSING,
+        seed=910,
+    ),
+    Mutant(
+        "a rebuild does not fence first",
+        "a rebuilt store equals the old one",
+        "fenced before it is rebuilt",
+        [
+            Edit(Rebuild, "apply", "await self.fence()", "pass"),
+            Edit(acts, "rebuild", 'if before.epoch != int(act.fields["epoch"]):', "if False:"),
+        ],
+    ),
+    Mutant(
+        "a new store is let in without a look",
+        "a store that is behind decides nothing",
+        "mismatched",
+        [Edit(Homecoming, "_bring_home", "told = int(", "return\n    told = int(")],
+        kinds=_LOSING,
+        seed=282,
+    ),
+    Mutant(
+        "the reconciler pauses nothing",
+        "what cannot be repaired pauses the drop",
+        "lost",
+        [Edit(Reconciler, "_pause_drop", "if drop.status is Status.LAUNCHED:", "if False:")],
+        kinds=(Kind.TAMPERED,),
+    ),
+    Mutant(
+        "the reconciler believes the store",
+        "repairs go toward the record",
+        "counters_off",
+        [Edit(Reconciler, "_recount", "record.issued(item)", "taken")],
+        kinds=(Kind.TAMPERED,),
+        seed=22,
+    ),
+    Mutant(
+        "the reconciler puts nothing back",
+        "repairs go toward the record",
+        "unknown_to_store",
+        [Edit(Reconciler, "_put_back", "await self._repair(place", "return\n    await self._repair(place")],
+        kinds=(Kind.TAMPERED,),
+    ),
+    Mutant(
+        "the reconciler counts given back claims as taken",
+        "the reconciler finds nothing where nothing is wrong",
+        "the reconciler finds nothing wrong",
+        [Edit(Reconciler, "_record", "returned=returned,", "returned={},")],
+    ),
+)
+
+LUA_MUTANTS = (
+    LuaMutant("no limit is checked", "never more than the limit", "claim", "units + quantity > drop.limit", "false"),
+    LuaMutant(
+        "the last unit is given twice", "never more than the stock", "claim", "left < quantity", "left + 1 < quantity"
+    ),
+    LuaMutant(
+        "a serial is given again", "serials have no double", "claim", "serial = serial + 1", "serial = serial + now % 2"
+    ),
+    LuaMutant("the epoch is forgotten", "a fenced store accepts nothing", "claim", "epoch ~= drop.epoch", "false"),
+    LuaMutant(
+        "the home is forgotten", "a new store decides nothing", "claim", "_is_home(home_key, home) and", "true and"
+    ),
+    LuaMutant("what was told is forgotten", "a store behind decides nothing", "claim", "or told > drop.serial", ""),
+    LuaMutant(
+        "the ticket is not looked up", "one ticket, one claim", "claim", "sub(value, at, at + 7) == nonce", "false"
+    ),
+    LuaMutant("a pause is ignored", "no claim while paused", "claim", "drop.status == 'paused'", "false"),
+    LuaMutant("the window is ignored", "no claim outside the window", "claim", "now >= drop.closes_ms", "false"),
+    LuaMutant("a ticket's expiry is ignored", "an expired ticket never claims", "claim", "now >= expires", "false"),
+    LuaMutant(
+        "only a part is in the outbox", "it reaches the ledger", "claim", "table.concat(accepted)", "accepted[1]"
+    ),
+    LuaMutant(
+        "given back twice", "a released claim gives back once", "release", "string.byte(value, at + 15) == 1", "false"
+    ),
+    LuaMutant("nothing is given back", "a released claim gives back once", "release", "- quantity)", "- 0)"),
+    LuaMutant("an act lifts a fence", "a fenced store accepts nothing", "control", "fields[i + 1] = drop.epoch", ""),
+    LuaMutant(
+        "an act sets counters to zero",
+        "counters are never made again",
+        "control",
+        "not (drop and drop.taken[item])",
+        "true",
+    ),
+    LuaMutant(
+        "a rebuild replaces what is not fenced",
+        "a rebuilt store equals the old one",
+        "rebuild",
+        "found[3] and found[3] ~= fields[i + 1]",
+        "false",
+    ),
+    LuaMutant("any store settles", "a new store decides nothing", "settle", "home ~= compared", "false"),
+    LuaMutant(
+        "a repair does not look first",
+        "repairs change only what was seen",
+        "repair",
+        "(found[i] or '') ~=",
+        "false and '' ~=",
+    ),
+)
+
+
+def table() -> int:
+    """Print who notices what; 1 when something is not noticed."""
+    missed = 0
+    for mutant in MUTANTS:
+        caught = catch(mutant)
+        missed += caught is None
+        seen = f"seed {caught.seed}: {', '.join(caught.checks)}" if caught else "NOT NOTICED"
+        print(f"{mutant.name:52} | {mutant.promise:52} | {seen}", flush=True)
+    for script in LUA_MUTANTS:
+        said = lua_catch(script)
+        missed += said is None
+        name = f"{script.script}.lua: {script.name}"
+        print(
+            f"{name:52} | {script.promise:52} | {'the script is not as the model' if said else 'NOT NOTICED'}",
+            flush=True,
+        )
+    print(f"{len(MUTANTS) + len(LUA_MUTANTS)} mutants, {missed} not noticed")
+    return 1 if missed else 0
