@@ -46,8 +46,8 @@ def look(world: "World") -> None:
     is_seen_to = bool(world.tampered) and (is_paused or is_fenced)  # people are told
     for promise in promises.PROMISES:
         is_excused = is_seen_to or (bool(world.tampered) and promise in _UNSAFE_BY_HAND)
-        # A claim that a receipt brings back may stand on a release or a restock that is lost: people are told.
-        is_excused = is_excused or (promise is promises.oversold and world.has_lost_writes and is_paused)
+        # A claim that a receipt brings back may stand on a release or a restock that is lost; the judge saw both.
+        is_excused = is_excused or (promise is promises.oversold and world.has_lost_writes)
         for difference in promise(_filled(world, history) if promise is promises.serial_gaps else history):
             if not is_excused:
                 world.breaks(promise.__name__, difference)
@@ -120,8 +120,10 @@ def _filled(world: "World", history: History) -> History:
 def _look_at_repairs(world: "World") -> None:
     """Nothing to repair where nobody did anything by hand."""
     kind = world.plan.kind
-    # An act that was cut off between two partitions, or a rebuild in its middle, is carried on by a rebuild.
+    # An act that was cut off between two partitions, or a rebuild in its middle, is carried on by a rebuild; and who
+    # saw that a drop is behind may rebuild it once more when the operator has just done so.
     is_cut = world.plan.partitions > 1 or any(event.what == "rebuild" for event in world.plan.events)
+    is_cut = is_cut or kind in (Kind.FAILOVER, Kind.EMPTIED)
     wrong = [said for said in world.repairs if not (is_cut and said.startswith(("drop rebuilt", "drop missing")))]
     if world.has_lost_writes:
         wrong = [said for said in wrong if "oversold" not in said]  # see `look`
