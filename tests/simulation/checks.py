@@ -125,8 +125,10 @@ def _carries_on(said: str) -> bool:
 def _look_at_repairs(world: "World") -> None:
     """Nothing to repair where nobody did anything by hand."""
     kind = world.plan.kind
-    # An act that was cut off between two partitions is applied again; a rebuild in its middle is carried on.
+    # An act that was cut off between two partitions is applied again; a rebuild in its middle is carried on; and who
+    # saw that a drop is behind may rebuild it once more when the operator has just done so.
     is_cut = world.plan.partitions > 1 or any(event.what == "rebuild" for event in world.plan.events)
+    is_cut = is_cut or kind in (Kind.FAILOVER, Kind.EMPTIED)
     wrong = [said for said in world.repairs if not (is_cut and _carries_on(said))]
     if world.has_lost_writes:
         wrong = [said for said in wrong if "oversold" not in said]  # see `look`

@@ -95,8 +95,10 @@ def _events(chance: random.Random, plan: Plan) -> list[Event]:
         case Kind.EMPTIED:
             found += [Event(at(), "emptied"), *[Event(at(), "worker")] * chance.randint(0, 1)]
         case Kind.TAMPERED:
-            # Who lowers a serial is noticed by the process that was told more: with others beside it, maybe too late.
-            found += [Event(0.5 * ACTIVE_S + at() / 2, chance.choice(TAMPERINGS[: 3 if plan.apis > 1 else None]))]
+            # A lowered serial is noticed by the process that was told more: with others beside it, or answers lost to
+            # it, maybe too late.
+            is_sure = plan.apis == 1 and plan.weather.broken == 0
+            found += [Event(0.5 * ACTIVE_S + at() / 2, chance.choice(TAMPERINGS[: None if is_sure else 3]))]
     return found
 
 
