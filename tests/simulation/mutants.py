@@ -256,7 +256,7 @@ MUTANTS = (
         "fenced before it is rebuilt",
         [
             Edit(Rebuild, "apply", "await self.fence()", "pass"),
-            Edit(acts, "rebuild", 'if before.epoch != int(act.fields["epoch"]):', "if False:"),
+            Edit(acts, "rebuild", 'before.epoch != int(act.fields["epoch"])', "False"),
         ],
     ),
     Mutant(

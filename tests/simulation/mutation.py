@@ -19,8 +19,8 @@ from tests.simulation.world import World
 
 SEEDS_MAX = 600  # worlds of the right kind, after the one that is known to catch it
 _SETTINGS = settings(
-    max_examples=600,
-    stateful_step_count=40,
+    max_examples=1_000,
+    stateful_step_count=20,
     deadline=None,
     derandomize=True,
     database=None,
