@@ -16,29 +16,34 @@ ARGV
   revision    of this act
   act         random id of the act
   control     the act as JSON, for the outbox entry
+  subjects    how many have claims in `made_key`
   fields…     name, value, … of the drop's hash: all of them, counters too
 Replies
   applied:<now, ms>  done by this call
   already            this very act was applied before: nothing was changed
   stale:<revision>   the drop is at this revision or a later one by another act
+  unmade             the store has lost what was made: nothing was changed
   unfenced           the state that is there is of another epoch than the one to come: nothing was changed
-Cost   three HMGET fields, one UNLINK, one RENAME, one XADD, one HSET: independent of the number of claims
+Cost   three HMGET fields, one HLEN, one UNLINK, one RENAME, one XADD, one HSET: independent of the number of claims
 Bound  the fields of one drop: at most 64 items and 256 waves, about 10 kB
 --]]
 --@include _now
 
 local drop_key, claims_key, outbox_key, told_key, made_key = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local drop_id, revision, act, control = ARGV[1], tonumber(ARGV[2]), ARGV[3], ARGV[4]
-local fields = {unpack(ARGV, 5)}
+local subjects, fields = tonumber(ARGV[5]), {unpack(ARGV, 6)}
 
 local now = _now()
 local found = redis.call('HMGET', drop_key, 'revision', 'act', 'epoch')
-local is_made = redis.call('EXISTS', made_key) == 1
+local made = redis.call('HLEN', made_key)
 if tonumber(found[1]) == revision and found[2] == act then
   return 'already'
 end
 if (tonumber(found[1]) or 0) >= revision then
   return 'stale:' .. found[1]
+end
+if made ~= subjects then
+  return 'unmade'
 end
 for i = 1, #fields, 2 do
   if fields[i] == 'epoch' and found[3] and found[3] ~= fields[i + 1] then
@@ -50,7 +55,7 @@ redis.call('XADD', outbox_key, '*', 'kind', 'control', 'drop', drop_id, 'at', st
   'revision', revision, 'control', control)
 redis.call('UNLINK', drop_key, claims_key)
 redis.call('HSET', drop_key, 'revision', revision, 'act', act, unpack(fields))
-if is_made then
+if made > 0 then
   redis.call('RENAME', made_key, claims_key)
 end
 redis.call('HDEL', told_key, drop_id)

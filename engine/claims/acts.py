@@ -59,16 +59,18 @@ def fence(partition: PartitionState, drop_id: str, epoch: int) -> str:
     return "fenced"
 
 
-def rebuild(partition: PartitionState, drop_id: str, act: Act) -> str:
-    """As `lua/rebuild.lua`: `fields` are all of the drop's, and its claims are those that were made before."""
+def rebuild(partition: PartitionState, drop_id: str, act: Act, subjects: int) -> str:
+    """As `lua/rebuild.lua`: `fields` are all of the drop's, its claims are those made before for so many subjects."""
     before = partition.drops.get(drop_id)
     if before is not None:
         if (before.revision, before.act) == (act.revision, act.id):
             return "already"
         if before.revision >= act.revision:
             return f"stale:{before.revision}"
-        if before.epoch != int(act.fields["epoch"]):
-            return "unfenced"
+    if len(partition.made.get(drop_id, ())) != subjects:
+        return "unmade"
+    if before is not None and before.epoch != int(act.fields["epoch"]):
+        return "unfenced"
     state = partition.drops[drop_id] = _blank()
     _set(state, act.fields)
     state.revision, state.act = act.revision, act.id

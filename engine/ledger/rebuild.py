@@ -217,10 +217,11 @@ class Rebuild:
                 control.revision,
                 control.act,
                 control_text(control),
+                len(made.claims),
                 *(part for pair in fields.items() for part in pair),
             ),
         )
-        if reply.startswith((b"stale", b"unfenced")):
+        if reply.startswith((b"stale", b"unfenced", b"unmade")):
             raise Unavailable(f"drop {drop.id!r} was changed in the meantime: try again in a moment")
         return int(reply.partition(b":")[2])
 

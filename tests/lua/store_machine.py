@@ -274,8 +274,9 @@ class StoreMachine(RuleBasedStateMachine):
         is_paused=st.booleans(),
         is_fenced=st.sampled_from([True] * 3 + [False]),
         is_behind=st.sampled_from([False] * 5 + [True]),
+        lost=st.sampled_from([0] * 5 + [1]),  # of the subjects whose claims were made
     )
-    def rebuild(self, *, skipped: int, is_paused: bool, is_fenced: bool, is_behind: bool) -> None:
+    def rebuild(self, *, skipped: int, is_paused: bool, is_fenced: bool, is_behind: bool, lost: int) -> None:
         """Made from the claims that are there, or that were there before they were lost."""
         if is_fenced:
             self.fence(1)
@@ -299,10 +300,11 @@ class StoreMachine(RuleBasedStateMachine):
             self.redis.delete(keys.made(0, DROP_ID))
             for subject, held in made.items():
                 self.redis.hset(keys.made(0, DROP_ID), subject, b"".join(map(pack_stored, held)))
-            self.partition.made[DROP_ID] = made
+            self.partition.made[DROP_ID] = dict(made)
             flat = [part for pair in fields.items() for part in pair]
-            reply = said(self.run("rebuild", [DROP_ID, revision, act, control_text(control), *flat]))
-            assert reply == acts.rebuild(self.partition, DROP_ID, Act(revision, act, fields))
+            subjects = len(made) + lost
+            reply = said(self.run("rebuild", [DROP_ID, revision, act, control_text(control), subjects, *flat]))
+            assert reply == acts.rebuild(self.partition, DROP_ID, Act(revision, act, fields), subjects)
             if reply == "applied":
                 self.skipped |= set(range(old.serial + 1, old.serial + skipped + 1))
                 self.drop = changed

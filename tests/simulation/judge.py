@@ -85,9 +85,9 @@ class Judge:
         """Another store is there: what it was told last counts no more."""
         self._ended.clear()
 
-    def rebuilt(self, part: Part, partition: int, drop_id: str, act: Act) -> str:
+    def rebuilt(self, part: Part, partition: int, drop_id: str, act: Act, subjects: int) -> str:
         old = part.state.drops.get(drop_id)
-        said = acts.rebuild(part.state, drop_id, act)
+        said = acts.rebuild(part.state, drop_id, act, subjects)
         new = part.state.drops.get(drop_id)
         if said != "applied" or new is None:
             return said

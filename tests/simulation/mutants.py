@@ -8,9 +8,27 @@ from engine.ledger.persist import Outbox, Persister
 from engine.ledger.rebuild import Rebuild, _Plan
 from engine.ledger.reconcile import Reconciler
 from tests.simulation.mutation import Edit, LuaMutant, Mutant, catch, lua_catch
-from tests.simulation.plan import Kind
+from tests.simulation.network import Weather
+from tests.simulation.plan import Event, Kind, Plan
 
 _LOSING = (Kind.FAILOVER, Kind.EMPTIED)
+# The store loses what the ledger has not, while the members are busy.
+_FAILOVER_WITHOUT_WORKERS = Plan(
+    kind=Kind.FAILOVER,
+    partitions=1,
+    apis=2,
+    workers=1,
+    people=40,
+    stocks=[25],
+    limit=3,
+    has_second_wave=False,
+    closes_s=7_200.0,
+    weather=Weather(),
+    sync_s_max=0.0,
+    replica_lag_s=0.3,
+    is_replicated=False,
+    events=[Event(1.2, "workers"), Event(1.5, "failover")],
+)
 
 MUTANTS = (
     Mutant(
@@ -211,6 +229,14 @@ MUTANTS = (
         seed=38,
     ),
     Mutant(
+        "a process says only by claims what it was told",
+        "no serial is given twice",
+        "duplicate_serials",
+        [Edit(service.Claims, "remind", "if home != known else ()", "if False else ()")],
+        seed=195,
+        plan=_FAILOVER_WITHOUT_WORKERS,
+    ),
+    Mutant(
         "a rebuild forgets what was given back",
         "a rebuilt store equals the old one",
         "rebuilt equals old",
@@ -230,7 +256,7 @@ MUTANTS = (
         "fenced before it is rebuilt",
         [
             Edit(Rebuild, "apply", "await self.fence()", "pass"),
-            Edit(acts, "rebuild", 'if before.epoch != int(act.fields["epoch"]):', "if False:"),
+            Edit(acts, "rebuild", 'before.epoch != int(act.fields["epoch"])', "False"),
         ],
     ),
     Mutant(
@@ -310,6 +336,13 @@ LUA_MUTANTS = (
         "a rebuilt store equals the old one",
         "rebuild",
         "found[3] and found[3] ~= fields[i + 1]",
+        "false",
+    ),
+    LuaMutant(
+        "a rebuild does not miss its claims",
+        "a rebuilt store equals the old one",
+        "rebuild",
+        "made ~= subjects",
         "false",
     ),
     LuaMutant("any store settles", "a new store decides nothing", "settle", "home ~= compared", "false"),

@@ -59,7 +59,7 @@ class Judge(Protocol):
 
     def forget_fences(self) -> None: ...
 
-    def rebuilt(self, part: Part, partition: int, drop_id: str, act: Act) -> str: ...
+    def rebuilt(self, part: Part, partition: int, drop_id: str, act: Act, subjects: int) -> str: ...
 
     def trimmed(self, partition: int, gone: list[tuple[tuple[int, int], dict[bytes, bytes]]]) -> None: ...
 
@@ -228,12 +228,12 @@ class Store(Server):
         return self._acted(part, said, drop_id, revision, text, now_ms)
 
     def rebuild(self, part: Part, place: Place, _keys: Sequence[str], values: Values, now_ms: int) -> bytes:
-        drop_id, revision, act, text, *flat = (str(value) for value in values)
+        drop_id, revision, act, text, subjects, *flat = (str(value) for value in values)
         done = Act(int(revision), act, dict(zip(flat[::2], flat[1::2], strict=True)))
         if self._judge is not None:
-            said = self._judge.rebuilt(part, place.partition, drop_id, done)
+            said = self._judge.rebuilt(part, place.partition, drop_id, done, int(subjects))
         else:
-            said = acts.rebuild(part.state, drop_id, done)
+            said = acts.rebuild(part.state, drop_id, done, int(subjects))
         return self._acted(part, said, drop_id, revision, text, now_ms)
 
     def fence(self, part: Part, place: Place, _keys: Sequence[str], values: Values, _now_ms: int) -> bytes:

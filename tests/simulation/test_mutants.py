@@ -4,14 +4,14 @@ import pytest
 
 from tests.simulation.mutants import LUA_MUTANTS, MUTANTS
 from tests.simulation.mutation import LuaMutant, Mutant, catch, lua_catch
-from tests.simulation.world import simulate
+from tests.simulation.world import World
 
 
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name.replace(" ", "-"))
 def test_a_broken_engine_is_noticed_and_the_whole_one_is_not(mutant: Mutant) -> None:
     caught = catch(mutant)
     assert caught is not None, f"{mutant.promise}: {mutant.check!r} has noticed nothing"
-    assert simulate(caught.seed).broken == []
+    assert World(caught.seed, mutant.plan).run().broken == []
 
 
 @pytest.mark.parametrize("mutant", LUA_MUTANTS, ids=lambda mutant: f"{mutant.script}-{mutant.name.replace(' ', '-')}")
