@@ -21,7 +21,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 import lua
-from engine.bounds import LEDGER_LOCK_TIMEOUT, RECONCILE_ROWS, RECONCILE_S
+from engine.bounds import LEDGER_LOCK_TIMEOUT, RECONCILE_ROWS, RECONCILE_S, VIGIL_S
 from engine.claims import history, keys
 from engine.claims.outbox import GROUP, entry_order
 from engine.claims.wire import pack_stored, unpack_stored
@@ -32,6 +32,7 @@ from engine.ledger import balance, migrations
 from engine.ledger.balance import Books, Finding, Record, Remedy
 from engine.ledger.homecoming import Homecoming, Known, Standing, bring_back, standing
 from engine.ledger.remake import stored_claim
+from engine.ledger.vigil import Vigil
 from engine.runtime.connections import Stores
 
 UNITS = Gauge("flashclaim_units", "Where an item's units are: issued, held, returned, free", ["drop", "item", "state"])
@@ -73,6 +74,8 @@ class Reconciler:
         self._drops = Drops(stores.redis, stores.scripts, stores.ledger, partitions)
         self._homecoming = Homecoming(stores, partitions)
         self._memos: dict[tuple[str, int], _Memo] = {}
+        self._vigil = Vigil(stores, partitions)
+        self._watched_s = float("-inf")
 
     async def run(self, stop: asyncio.Event) -> None:
         """Work until `stop` is set; a store that is away is waited for."""
@@ -93,12 +96,16 @@ class Reconciler:
         async with self._stores.ledger.connect() as connection:
             await migrations.hold(connection, LEDGER_LOCK_TIMEOUT)  # the tables are those that this version knows
             open_drops = list(await connection.scalars(text(_OPEN)))
-        for drop_id in open_drops:
-            drop = await self._drops.read(drop_id)
+        drops = [await self._drops.read(drop_id) for drop_id in open_drops]
+        for drop in drops:
             count = 0
             for partition in range(self._partitions):
                 count += await self._look(drop, partition)
-            DIFFERENCES.labels(drop_id).set(count)
+            DIFFERENCES.labels(drop.id).set(count)
+        now_s = asyncio.get_running_loop().time()
+        if now_s - self._watched_s >= VIGIL_S:
+            self._watched_s = now_s
+            await self._vigil.look(drops)
 
     @asynccontextmanager
     async def _elected(self) -> AsyncIterator[bool]:

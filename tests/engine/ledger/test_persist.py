@@ -1,7 +1,8 @@
 """The promise: what the outbox holds reaches the ledger once, in whatever order workers die; nothing is dropped."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 
 import pytest
@@ -125,6 +126,37 @@ async def test_a_worker_takes_up_its_own_unfinished_work_at_once(stores: Stores)
     await add(stores.redis, entry(1, 5))
     assert len(await before.read()) == 1
     await asyncio.wait_for(record_all(stores, name="same"), 5)
+    assert await rows(stores.ledger) == 5
+
+
+async def test_what_was_not_committed_is_neither_acknowledged_nor_trimmed(stores: Stores) -> None:
+    """The ledger breaks at each commit; when it works again nothing is missing."""
+    await add(stores.redis, entry(1, 5))
+    broken = asyncio.Event()
+
+    class Breaking(ingest.LedgerWriter):
+        async def commit(self) -> None:
+            broken.set()
+            raise ConnectionError("the ledger is gone")
+
+    @asynccontextmanager
+    async def breaking() -> AsyncIterator[ingest.LedgerWriter]:
+        async with ingest.writer_of(stores.ledger)() as writer:
+            assert isinstance(writer, ingest.LedgerWriter)
+            yield Breaking(writer._connection)
+
+    stop = asyncio.Event()
+    working = asyncio.create_task(Persister(stores.redis, breaking, 1, "worker").run(stop))
+    await asyncio.wait_for(broken.wait(), 10)
+    stop.set()
+    await working
+    outbox = Outbox(stores.redis, 0, "worker")
+    await outbox.open()
+    await outbox.trim()
+    assert (await stores.redis.xpending(STREAM, GROUP))["pending"] == 1
+    assert await stores.redis.xlen(STREAM) == 1
+    assert await rows(stores.ledger) == 0
+    await record_all(stores, name="worker")
     assert await rows(stores.ledger) == 5
 
 
