@@ -29,7 +29,7 @@ from engine.drops.model import Actor, Drop, Status
 from engine.drops.service import Drops
 from engine.errors import FlashclaimError
 from engine.ledger import balance, migrations
-from engine.ledger.balance import Books, Finding, Record, Remedy
+from engine.ledger.balance import Books, Finding, Record, Remedy, Units
 from engine.ledger.homecoming import Homecoming, Known, Standing, bring_back, standing
 from engine.ledger.remake import stored_claim
 from engine.ledger.vigil import Vigil
@@ -63,6 +63,7 @@ class _Memo:
     mark: bytes = b"0-0"
     cursor: int = 0
     suspected: set[str] = field(default_factory=set)
+    units: Mapping[int, Units] = field(default_factory=dict)
 
 
 class Reconciler:
@@ -133,7 +134,8 @@ class Reconciler:
             rows = await history.window(connection, drop.id, partition, memo.cursor, RECONCILE_ROWS)
         forgotten = await self._compare_claims(drop, partition, memo, rows)
         found = [*balance.compare(books, record), *(finding for _, finding in forgotten)]
-        self._show(drop, books, record)
+        memo.units = balance.units(books, record)
+        self._show(drop)
         standing_twice = [finding for finding in found if finding.detail in memo.suspected]
         memo.suspected = {finding.detail for finding in found}
         for finding in standing_twice:
@@ -259,11 +261,14 @@ class Reconciler:
         if drop.status is Status.LAUNCHED:
             await self._drops.pause(drop.id, _ACTOR, reason=finding.detail)
 
-    def _show(self, drop: Drop, books: Books, record: Record) -> None:
-        for item, where in balance.units(books, record).items():
-            name = drop.spec.items[item - 1].id
-            for state, count in where._asdict().items():
-                UNITS.labels(drop.id, name, state).set(count)
+    def _show(self, drop: Drop) -> None:
+        """Show where the units of all partitions are, each as it was looked at last."""
+        for number, item in enumerate(drop.spec.items, start=1):
+            places = [
+                memo.units[number] for (of, _), memo in self._memos.items() if of == drop.id and number in memo.units
+            ]
+            for state, counts in zip(Units._fields, zip(*places, strict=True), strict=False):
+                UNITS.labels(drop.id, item.id, state).set(sum(counts))
 
 
 _ASTRAY = "the drop's state is missing or behind"

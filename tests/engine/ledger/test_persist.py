@@ -14,7 +14,7 @@ from engine.bounds import TAKE_OVER_IDLE_MS
 from engine.claims import keys
 from engine.claims.outbox import GROUP, control_text
 from engine.claims.wire import ClaimRequest, pack_request
-from engine.drops.model import Control, Verb
+from engine.drops.model import Control, Verb, from_ms
 from engine.ledger import ingest
 from engine.ledger.audit import wait_until_recorded
 from engine.ledger.persist import Outbox, Persister
@@ -108,6 +108,22 @@ async def test_a_release_of_an_unknown_claim_is_a_dead_letter(stores: Stores) ->
     await add(stores.redis, {**fields, "quantity": "1", "subject": "m-9", "reason": why})
     await record_all(stores)
     assert "no such claim" in (await buried(stores.ledger))[0][1]
+
+
+async def test_a_release_that_comes_again_changes_nothing_and_another_is_a_dead_letter(stores: Stores) -> None:
+    await add(stores.redis, entry(1, 1))
+    why = '{"actor": "boss", "reason": ""}'
+    fields = {"kind": "release", "drop": "trial", "epoch": "1", "serial": "1", "item": "1", "quantity": "1"}
+    release = {**fields, "subject": "m-1", "reason": why}
+    for _ in range(2):
+        await add(stores.redis, {**release, "at": "1750000000001"})
+    await record_all(stores)
+    assert await buried(stores.ledger) == []
+    await add(stores.redis, {**release, "at": "1750000000002"})
+    await record_all(stores)
+    assert [error for _, error in await buried(stores.ledger)] == ["given back twice"]
+    async with stores.ledger.connect() as connection:
+        assert await connection.scalar(select(claims.c.released_at)) == from_ms(1_750_000_000_001)
 
 
 async def test_what_a_dead_worker_had_read_is_taken_over(stores: Stores) -> None:
