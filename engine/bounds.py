@@ -81,8 +81,8 @@ RECONCILE_ROWS = 2_000  # in a round: 5 ms of each store
 
 # The vigil: the promises are called on a part of the history; a million claims take twenty minutes.
 VIGIL_S = 5.0
-VIGIL_ROWS = 4_000  # 20 ms of a worker
-VIGIL_ACTIONS = 500  # 10 ms of it
+VIGIL_ROWS = 4_000  # 50 ms of a worker
+VIGIL_ACTIONS = 500  # 15 ms of it
 
 # A rebuild: a million claims are made in half a minute.
 REBUILD_CHUNK_SUBJECTS = 1_000  # written in one command: 30 kB, half a millisecond of the store
