@@ -3,8 +3,8 @@ control: one act of an operator on a drop: create, launch, pause, resume, restoc
 
 What the act means is worked out in engine/drops/model.py; this script applies it when its revision is newer, and
 writes it to the outbox in the same step. The fields are the whole definition, not a difference, so a partition that missed
-an act is made right by the next one. The counters (serial, taken) are set when they are new and never touched again, and
-the epoch never goes back: a drop that is fenced (lua/fence.lua) stays so, whatever its operator does before its rebuild.
+an act is made right by the next one. The counters (serial, taken) are set when they are new and never touched again.
+An epoch that was ended stays ended: only a rebuild lets a fenced drop decide again.
 
 KEYS
   drop_key    HASH of the drop
@@ -53,8 +53,8 @@ local items = 0
 for i = 1, #fields, 2 do
   if fields[i] == 'items' then
     items = tonumber(fields[i + 1])
-  elseif fields[i] == 'epoch' and drop then
-    fields[i + 1] = math.max(tonumber(fields[i + 1]), drop.epoch)
+  elseif fields[i] == 'epoch' and drop and drop.epoch > tonumber(fields[i + 1]) then
+    fields[i + 1] = drop.epoch
   end
 end
 for item = 1, items do
