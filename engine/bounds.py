@@ -81,6 +81,11 @@ RECONCILE_S = 0.5
 RECOUNT_S = 3_600.0  # after it all rows of a drop are summed anew: half a second for a million
 RECONCILE_ROWS = 2_000  # in a round: 5 ms of each store
 
+# The vigil: the promises are called on a part of the history; a million claims take twenty minutes.
+VIGIL_S = 5.0
+VIGIL_ROWS = 4_000  # 50 ms of a worker
+VIGIL_ACTIONS = 500  # 15 ms of it
+
 # A rebuild: a million claims are made in half a minute.
 REBUILD_CHUNK_SUBJECTS = 1_000  # written in one command: 30 kB, half a millisecond of the store
 REBUILD_DRAIN_S_MAX = 120.0  # for the outbox to get into the ledger: a gigabyte of it at 150,000 claims/s

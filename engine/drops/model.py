@@ -171,8 +171,20 @@ def _changed_spec(drop: Drop, control: Control) -> DropSpec:
     if control.verb is Verb.RESTOCK:
         return _restocked(drop, control)
     if control.verb is Verb.AMEND:
-        return amended(drop.spec, control.change["spec"], draft=drop.status is Status.DRAFT)
+        return _amended(drop, control)
     return drop.spec
+
+
+def _amended(drop: Drop, control: Control) -> DropSpec:
+    changed = amended(drop.spec, control.change["spec"], draft=drop.status is Status.DRAFT)
+    if drop.status is Status.DRAFT:
+        return changed
+    # Claims that were made within the old window must lie within the new one.
+    if changed.opens_at != drop.spec.opens_at and control.at >= drop.spec.opens_at:
+        raise SpecInvalid(f"opens_at: drop {drop.id!r} has opened already, pause it instead", field="opens_at")
+    if changed.closes_at != drop.spec.closes_at and changed.closes_at <= control.at:
+        raise SpecInvalid("closes_at: this time is over already, close the drop instead", field="closes_at")
+    return changed
 
 
 def _restocked(drop: Drop, control: Control) -> DropSpec:

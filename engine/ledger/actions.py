@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from hashlib import sha256
 from typing import Any, NamedTuple
 
-from sqlalchemy import select, text
+from sqlalchemy import Row, select, text
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -67,16 +67,28 @@ async def append(connection: AsyncConnection, actions: Sequence[Action]) -> None
         before = link if done.rowcount == 1 else before
 
 
-async def chain(connection: AsyncConnection) -> list[Link]:
-    """All rows that are chained, in order."""
-    rows = await connection.execute(select(operator_actions).where(_COLUMNS.hash.is_not(None)).order_by(_COLUMNS.id))
-    return [Link(row.id, Action(**{name: getattr(row, name) for name in Action.__slots__}), row.hash) for row in rows]
+async def chain(connection: AsyncConnection, after: Link | None = None, limit: int | None = None) -> list[Link]:
+    """The rows that are chained, in order; those behind `after` alone, and so many (primary key)."""
+    query = select(operator_actions).where(_COLUMNS.hash.is_not(None)).order_by(_COLUMNS.id).limit(limit)
+    rows = await connection.execute(query if after is None else query.where(_COLUMNS.id > after.id))
+    return [Link(row.id, _action(row), row.hash) for row in rows]
 
 
-def broken_links(links: Iterable[Link]) -> list[str]:
-    """Each row whose hash does not follow from its content and the row before. Pure."""
+async def on_drop(connection: AsyncConnection, drop_id: str) -> list[Action]:
+    """The acts on a drop that are chained, in order (index on drop and revision)."""
+    chained = (_COLUMNS.drop_id == drop_id, _COLUMNS.hash.is_not(None))
+    rows = await connection.execute(select(operator_actions).where(*chained).order_by(_COLUMNS.id))
+    return [_action(row) for row in rows]
+
+
+def _action(row: Row[Any]) -> Action:
+    return Action(**{name: getattr(row, name) for name in Action.__slots__})
+
+
+def broken_links(links: Iterable[Link], after: Link | None = None) -> list[str]:
+    """Each row whose hash does not follow from its content and the row before, which is `after` for the first. Pure."""
     found = []
-    before = b""
+    before = b"" if after is None else after.hash
     for link in links:
         if link_hash(before, link.action) != link.hash:
             found.append(

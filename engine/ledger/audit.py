@@ -20,9 +20,9 @@ from engine.drops import store as drops_store
 from engine.drops.figures import LiveFigures, sum_up
 from engine.drops.model import Drop, NoSuchDrop, from_ms, to_ms
 from engine.ids import ClaimId
-from engine.ledger import promises
+from engine.ledger import evidence, promises
 from engine.ledger.client_log import ClientLog, fact, read_client_log
-from engine.ledger.evidence import Evidence, gather
+from engine.ledger.evidence import Evidence
 from engine.ledger.promises import Fact, History
 from engine.runtime.connections import Stores
 
@@ -89,9 +89,9 @@ async def audit(
     waiting = [fact for p in range(partitions) for fact in await _waiting(stores.redis, p, drop)]
     recorded = await _recorded(stores, drop)
     async with stores.ledger.connect() as connection:
-        evidence = await gather(connection, drop_id, partitions)
+        known = await evidence.gather(connection, drop_id, partitions)
     serials = {partition: int(fields[b"serial"]) for partition, fields in enumerate(snapshot.hashes)}
-    history = _history(drop, snapshot, log, waiting, recorded, serials, evidence)
+    history = _history(drop, snapshot, log, waiting, recorded, serials, known)
     figures = sum_up(drop, from_ms(int(time.time() * 1000)), snapshot.hashes, len(waiting))
     return _report(history, figures, log.faults, is_moving=not snapshot.is_still)
 
@@ -103,7 +103,7 @@ def _history(
     waiting: list[Fact],
     recorded: list[Fact],
     serials: dict[int, int],
-    evidence: Evidence,
+    known: Evidence,
 ) -> History:
     counters = None
     if snapshot.is_still:
@@ -116,6 +116,7 @@ def _history(
         recorded = [fact for fact in recorded if fact.claim_id.serial <= serials[fact.claim_id.partition]]
     return History(
         limit=drop.spec.limit_per_member,
+        limits=known.limits,
         opens_ms=to_ms(drop.spec.opens_at),
         closes_ms=to_ms(drop.spec.closes_at),
         waves=[
@@ -131,12 +132,12 @@ def _history(
         recorded=recorded,
         counters=counters,
         serials=serials,
-        skipped=evidence.skipped,
-        shut=evidence.shut,
+        skipped=known.skipped,
+        shut=known.shut,
         sold_out=log.sold_out,
-        fenced=evidence.fenced,
-        buried=evidence.buried,
-        altered=evidence.altered,
+        fenced=known.fenced,
+        buried=known.buried,
+        altered=known.altered,
     )
 
 
@@ -183,15 +184,7 @@ async def _stored(redis: "Redis", partition: int, drop: Drop) -> list[Fact]:
     async for subject, value in redis.hscan_iter(keys.claims(partition, drop.id), count=1_000):
         found[subject] = value
     return [
-        Fact(
-            ClaimId(drop.id, partition, claim.serial),
-            subject.decode(),
-            claim.nonce,
-            claim.item,
-            claim.quantity,
-            claim.at_ms,
-            claim.released,
-        )
+        evidence.stored_fact(drop.id, partition, subject.decode(), claim)
         for subject, value in found.items()
         for claim in unpack_stored(value)
     ]
@@ -230,17 +223,7 @@ def _told_by(fields: Mapping[bytes, bytes], drop: Drop, partition: int) -> list[
 async def _recorded(stores: Stores, drop: Drop) -> list[Fact]:
     async with stores.ledger.connect() as connection:
         return [
-            Fact(
-                row.claim_id,
-                row.subject,
-                row.nonce,
-                row.item,
-                row.quantity,
-                to_ms(row.claimed_at),
-                row.released_at is not None,
-            )
-            async for page in recorded_claims.of_drop(connection, drop.id)
-            for row in page
+            evidence.recorded_fact(row) async for page in recorded_claims.of_drop(connection, drop.id) for row in page
         ]
 
 

@@ -1,15 +1,18 @@
 """What the ledger alone says of a drop's history: when it gave nothing out, what was fenced, what could not be read."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from engine.claims import history
+from engine.claims.history import RecordedClaim
+from engine.claims.wire import StoredClaim
 from engine.drops.model import Status, to_ms
 from engine.ids import ClaimId, DropId
 from engine.ledger import actions
 from engine.ledger.actions import Action
+from engine.ledger.promises import Fact
 
 _FOR_EVER_MS = 2**53
 _NAMED_MAX = 100
@@ -29,6 +32,7 @@ _BURIED = """
 class Evidence:
     """See `engine.ledger.promises.History` for what each is."""
 
+    limits: list[tuple[int, int, int]] = field(default_factory=list)
     shut: list[tuple[int, int]] = field(default_factory=list)
     skipped: dict[int, list[tuple[int, int]]] = field(default_factory=dict)
     fenced: list[ClaimId] = field(default_factory=list)
@@ -39,16 +43,46 @@ class Evidence:
 async def gather(connection: AsyncConnection, drop_id: str, partitions: int) -> Evidence:
     """Everything that the ledger knows beside the claims themselves."""
     links = await actions.chain(connection)
+    known = await of_drop(connection, drop_id, partitions)
+    return replace(known, altered=actions.broken_links(links))
+
+
+async def of_drop(connection: AsyncConnection, drop_id: str, partitions: int) -> Evidence:
+    """What it knows of one drop, without a look at the chain of all acts."""
+    acts = await actions.on_drop(connection, drop_id)
     named = {"drop": drop_id, "limit": _NAMED_MAX}
     fenced = await connection.execute(text(_FENCED), named)
     buried = await connection.execute(text(_BURIED), named | {"drop": drop_id.encode().hex()})
     return Evidence(
-        shut=shut([link.action for link in links if link.action.drop_id == drop_id]),
+        limits=limits(acts),
+        shut=shut(acts),
         skipped={p: await history.skipped(connection, drop_id, p) for p in range(partitions)},
         fenced=[ClaimId(DropId(row.drop_id), row.partition, row.serial) for row in fenced],
         buried=[f"{row.entry_id}: {row.error}" for row in buried],
-        altered=actions.broken_links(links),
     )
+
+
+def limits(acts: list[Action]) -> list[tuple[int, int, int]]:
+    """The limits of a drop (from ms, to ms, limit), by the acts on it in order: each holds from when it was asked for
+    until the next act was done, for the partitions take an act one after the other. Pure."""
+    changes = [act for act in acts if act.revision is not None]
+    ends = [to_ms(act.applied_at) for act in changes[1:]]
+    return [
+        (to_ms(act.at), end, int(act.after["spec"]["limit_per_member"]))
+        for act, end in zip(changes, [*ends, _FOR_EVER_MS], strict=True)
+    ]
+
+
+def stored_fact(drop_id: DropId, partition: int, subject: str, claim: StoredClaim) -> Fact:
+    """What the store says of a claim."""
+    claim_id = ClaimId(drop_id, partition, claim.serial)
+    return Fact(claim_id, subject, claim.nonce, claim.item, claim.quantity, claim.at_ms, claim.released)
+
+
+def recorded_fact(row: RecordedClaim) -> Fact:
+    """What the ledger says of a claim."""
+    is_released = row.released_at is not None
+    return Fact(row.claim_id, row.subject, row.nonce, row.item, row.quantity, to_ms(row.claimed_at), is_released)
 
 
 def shut(acts: list[Action]) -> list[tuple[int, int]]:

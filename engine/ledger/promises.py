@@ -43,9 +43,9 @@ class History:
 
     `counters` is the store's own count of units taken per item, None while claims are coming in; `serials` is the last
     serial given in each partition, `skipped` the serials (first, last) that a rebuild left out. `waves` are (at ms,
-    item, quantity); `shut` are the times (from ms, to ms) when the drop was not launched. `fenced` are claims of an
-    epoch that was over, `buried` the entries in the dead letters, `altered` the links of the operators' actions that do
-    not hold.
+    item, quantity); `limits` are the limits that held (from ms, to ms, limit), none where it is `limit` all the time;
+    `shut` are the times (from ms, to ms) when the drop was not launched. `fenced` are claims of an epoch that was over,
+    `buried` the entries in the dead letters, `altered` the links of the operators' actions that do not hold.
     """
 
     limit: int
@@ -59,6 +59,7 @@ class History:
     counters: Mapping[int, int] | None = None
     serials: Mapping[int, int] = field(default_factory=dict)
     skipped: Mapping[int, Sequence[tuple[int, int]]] = field(default_factory=dict)
+    limits: Sequence[tuple[int, int, int]] = ()
     shut: Sequence[tuple[int, int]] = ()
     sold_out: Sequence[SoldOut] = ()
     fenced: Sequence[ClaimId] = ()
@@ -90,19 +91,34 @@ def oversold(history: History) -> list[str]:
 
 
 def over_limit(history: History) -> list[str]:
-    """No subject holds more units than the limit."""
+    """No claim ever brought a subject over the limit that held at its moment.
+
+    A limit that is lowered takes nothing away. A claim that was given back counts as if it had never been.
+    """
     found = []
     for side, facts in (("store", history.stored), ("ledger", history.recorded)):
         units: Counter[str] = Counter()
         for fact in facts:
             if not fact.is_released:
                 units[fact.subject] += fact.quantity
+        lowest = min((limit for _, _, limit in history.limits), default=history.limit)
+        suspects = {subject for subject, held in units.items() if held > lowest}
+        over: dict[str, tuple[int, int]] = {}
+        units.clear()
+        held_now = [fact for fact in facts if fact.subject in suspects and not fact.is_released]
+        for fact in sorted(held_now, key=lambda fact: fact.at_ms):
+            units[fact.subject] += fact.quantity
+            if units[fact.subject] > (limit := _limit_at(history, fact.at_ms)):
+                over[fact.subject] = units[fact.subject], limit
         found += [
-            f"{side}: {subject} holds {held} units, the limit is {history.limit}"
-            for subject, held in units.items()
-            if held > history.limit
+            f"{side}: {subject} holds {held} units, the limit is {limit}" for subject, (held, limit) in over.items()
         ]
     return found
+
+
+def _limit_at(history: History, at_ms: int) -> int:
+    """The highest limit that held at a moment: while an act changes it, both do."""
+    return max((limit for since, until, limit in history.limits if since <= at_ms <= until), default=history.limit)
 
 
 def lost(history: History) -> list[str]:

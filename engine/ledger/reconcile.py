@@ -21,7 +21,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 import lua
-from engine.bounds import LEDGER_LOCK_TIMEOUT, RECONCILE_ROWS, RECONCILE_S, RECOUNT_S
+from engine.bounds import LEDGER_LOCK_TIMEOUT, RECONCILE_ROWS, RECONCILE_S, RECOUNT_S, VIGIL_S
 from engine.claims import history, keys
 from engine.claims.outbox import GROUP, entry_order
 from engine.claims.wire import pack_stored, unpack_stored
@@ -29,9 +29,10 @@ from engine.drops.model import Actor, Drop, Status
 from engine.drops.service import Drops
 from engine.errors import FlashclaimError
 from engine.ledger import balance, migrations
-from engine.ledger.balance import Books, Finding, Record, Remedy
+from engine.ledger.balance import Books, Finding, Record, Remedy, Units
 from engine.ledger.homecoming import Homecoming, Known, Standing, bring_back, standing
 from engine.ledger.remake import stored_claim
+from engine.ledger.vigil import Vigil
 from engine.runtime.connections import Stores
 
 UNITS = Gauge("flashclaim_units", "Where an item's units are: issued, held, returned, free", ["drop", "item", "state"])
@@ -67,6 +68,7 @@ class _Memo:
     mark: bytes = b"0-0"
     cursor: int = 0
     suspected: set[str] = field(default_factory=set)
+    units: Mapping[int, Units] = field(default_factory=dict)
 
 
 class Reconciler:
@@ -78,6 +80,8 @@ class Reconciler:
         self._drops = Drops(stores.redis, stores.scripts, stores.ledger, partitions)
         self._homecoming = Homecoming(stores, partitions)
         self._memos: dict[tuple[str, int], _Memo] = {}
+        self._vigil = Vigil(stores, partitions)
+        self._watched_s = float("-inf")
 
     async def run(self, stop: asyncio.Event) -> None:
         """Work until `stop` is set; a store that is away is waited for."""
@@ -98,12 +102,16 @@ class Reconciler:
         async with self._stores.ledger.connect() as connection:
             await migrations.hold(connection, LEDGER_LOCK_TIMEOUT)  # the tables are those that this version knows
             open_drops = list(await connection.scalars(text(_OPEN)))
-        for drop_id in open_drops:
-            drop = await self._drops.read(drop_id)
+        drops = [await self._drops.read(drop_id) for drop_id in open_drops]
+        for drop in drops:
             count = 0
             for partition in range(self._partitions):
                 count += await self._look(drop, partition)
-            DIFFERENCES.labels(drop_id).set(count)
+            DIFFERENCES.labels(drop.id).set(count)
+        now_s = asyncio.get_running_loop().time()
+        if now_s - self._watched_s >= VIGIL_S:
+            self._watched_s = now_s
+            await self._vigil.look(drops)
 
     @asynccontextmanager
     async def _elected(self) -> AsyncIterator[bool]:
@@ -131,7 +139,8 @@ class Reconciler:
             rows = await history.window(connection, drop.id, partition, memo.cursor, RECONCILE_ROWS)
         forgotten = await self._compare_claims(drop, partition, memo, rows)
         found = [*balance.compare(books, record), *(finding for _, finding in forgotten)]
-        self._show(drop, books, record)
+        memo.units = balance.units(books, record)
+        self._show(drop)
         standing_twice = [finding for finding in found if finding.detail in memo.suspected]
         memo.suspected = {finding.detail for finding in found}
         for finding in standing_twice:
@@ -264,11 +273,14 @@ class Reconciler:
         if drop.status is Status.LAUNCHED:
             await self._drops.pause(drop.id, _ACTOR, reason=finding.detail)
 
-    def _show(self, drop: Drop, books: Books, record: Record) -> None:
-        for item, where in balance.units(books, record).items():
-            name = drop.spec.items[item - 1].id
-            for state, count in where._asdict().items():
-                UNITS.labels(drop.id, name, state).set(count)
+    def _show(self, drop: Drop) -> None:
+        """Show where the units of all partitions are, each as it was looked at last."""
+        for number, item in enumerate(drop.spec.items, start=1):
+            places = [
+                memo.units[number] for (of, _), memo in self._memos.items() if of == drop.id and number in memo.units
+            ]
+            for state, counts in zip(Units._fields, zip(*places, strict=True), strict=False):
+                UNITS.labels(drop.id, item.id, state).set(sum(counts))
 
 
 _ASTRAY = "the drop's state is missing or behind"

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 import pytest
 from sqlalchemy import select
 
+from engine.ledger import actions
 from engine.ledger.schema import operator_actions
 from engine.runtime.connections import Stores
 from tests.api.conftest import Api, problem
@@ -219,6 +220,33 @@ async def test_every_act_leaves_a_row_with_who_and_what(api: Api, stores: Stores
     ]
     assert rows[2].before["status"] == "launched"
     assert rows[2].after["status"] == "paused"
+
+
+async def test_acts_on_claims_and_members_stand_in_the_same_chain(api: Api, stores: Stores) -> None:
+    await api.launched()
+    claim_id = (await api.claim(await api.ticket())).json()["claim_id"]
+    await record_all(stores)
+    await api.operate("POST", f"/v1/claims/{claim_id}/release?reason=ill")
+    for town in ("大朗", "东坑"):
+        await api.operate("PUT", "/v1/members/m-9", {"attributes": {"town": town}})
+    await record_all(stores)
+    async with stores.ledger.connect() as connection:
+        links = await actions.chain(connection)
+    acts = {(link.action.object, link.action.verb) for link in links}
+    assert acts == {
+        ("drop:trial", "create"),
+        ("drop:trial", "launch"),
+        (f"claim:{claim_id}", "release"),
+        ("member:m-9", "put"),
+    }
+    assert {link.action.actor for link in links} == {"boss"}
+    release = next(link.action for link in links if link.action.verb == "release")
+    assert release.change["reason"] == "ill"
+    assert release.before != release.after
+    first, second = (link.action for link in links if link.action.verb == "put")
+    assert first.before is None
+    assert second.before == first.after != second.after
+    assert actions.broken_links(links) == []
 
 
 async def test_report_and_list(api: Api, stores: Stores) -> None:

@@ -69,6 +69,7 @@ def swapped(
         (rebuild, "writer_of", ledger.writer_of),
         (rebuild, "insert", ledger.Insertion),
         (reconcile, "history", queries.Claims),
+        (reconcile, "Vigil", queries.Vigil),
         *((module, "migrations", queries.Migrations) for module in (drops_service, rebuild, reconcile)),
         *((module, "_log", log) for module in (batcher, drops_service, persist, homecoming, reconcile)),
     ]

@@ -65,6 +65,18 @@ async def test_a_connection_that_ends_is_an_unknown_outcome_and_the_next_call_co
     assert stores.scripts._pipe is not pipe
 
 
+async def test_a_store_that_hangs_is_an_unknown_outcome_when_its_time_is_over(
+    stores: Stores, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("engine.claims.pipe.STORE_TIMEOUT_S", 0.3)
+    assert isinstance(await ask(stores.scripts), list)
+    await stores.redis.client_pause(1_000)
+    began_s = time.perf_counter()
+    answers = await asyncio.gather(*(ask(stores.scripts) for _ in range(3)), return_exceptions=True)
+    assert {type(answer) for answer in answers} == {OutcomeUnknown}
+    assert time.perf_counter() - began_s < 0.9
+
+
 async def test_a_store_that_is_no_longer_the_primary_is_left(stores: Stores) -> None:
     script = lua.Script("demoted", "return redis.error_reply('READONLY You can not write')", "0" * 40, (), ())
     with pytest.raises(StoreUnavailable):

@@ -21,6 +21,7 @@ from engine.drops.model import (
     split,
     store_fields,
 )
+from engine.drops.spec import SpecInvalid
 from tests.factories.drops import drop_json
 
 NOW = datetime.now(UTC)
@@ -53,6 +54,18 @@ def test_acts_out_of_place_are_refused() -> None:
     for revision in (1, 2, 4):
         with pytest.raises(StaleRevision):
             after(drop, control(Verb.PAUSE, revision))
+
+
+def test_what_was_claimed_within_the_window_stays_within_it() -> None:
+    drop = launched()
+    for field, moved, words in (
+        ("opens_at", NOW + timedelta(minutes=5), "has opened already"),
+        ("closes_at", NOW, "is over already"),
+    ):
+        with pytest.raises(SpecInvalid, match=words):
+            after(drop, control(Verb.AMEND, 3, spec={field: moved.isoformat()}))
+    soon = NOW + timedelta(seconds=1)
+    assert after(drop, control(Verb.AMEND, 3, spec={"closes_at": soon.isoformat()})).spec.closes_at == soon
 
 
 @pytest.mark.parametrize("quantity", [0, -1, 1.5, "1", None])

@@ -59,6 +59,16 @@ async def test_claims_on_their_way_are_not_lost(rushed: Rushed) -> None:
     assert report.accepted == report.in_ledger + 1
 
 
+async def test_a_limit_that_was_changed_counts_from_then_on(rushed: Rushed) -> None:
+    await rushed.drops.amend("trial", {"limit_per_member": 2}, None, BOSS)
+    await rushed.claim("m-1")
+    await rushed.drops.amend("trial", {"limit_per_member": 1}, None, BOSS)
+    await rushed.record()
+    assert (await rushed.audit()).details == []
+    await rushed.sql("update claims set subject = 'm-1' where serial = 4")
+    assert (await rushed.audit()).over_limit == 1
+
+
 async def _paused_then(rushed: Rushed) -> None:
     """A claim that is dated into a pause."""
     await rushed.drops.pause("trial", BOSS)

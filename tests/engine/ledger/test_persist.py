@@ -1,7 +1,8 @@
 """The promise: what the outbox holds reaches the ledger once, in whatever order workers die; nothing is dropped."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 
 import pytest
@@ -13,7 +14,7 @@ from engine.bounds import TAKE_OVER_IDLE_MS
 from engine.claims import keys
 from engine.claims.outbox import GROUP, control_text
 from engine.claims.wire import ClaimRequest, pack_request
-from engine.drops.model import Control, Verb
+from engine.drops.model import Control, Verb, from_ms
 from engine.ledger import ingest
 from engine.ledger.audit import wait_until_recorded
 from engine.ledger.persist import Outbox, Persister
@@ -109,6 +110,22 @@ async def test_a_release_of_an_unknown_claim_is_a_dead_letter(stores: Stores) ->
     assert "no such claim" in (await buried(stores.ledger))[0][1]
 
 
+async def test_a_release_that_comes_again_changes_nothing_and_another_is_a_dead_letter(stores: Stores) -> None:
+    await add(stores.redis, entry(1, 1))
+    why = '{"actor": "boss", "reason": ""}'
+    fields = {"kind": "release", "drop": "trial", "epoch": "1", "serial": "1", "item": "1", "quantity": "1"}
+    release = {**fields, "subject": "m-1", "reason": why}
+    for _ in range(2):
+        await add(stores.redis, {**release, "at": "1750000000001"})
+    await record_all(stores)
+    assert await buried(stores.ledger) == []
+    await add(stores.redis, {**release, "at": "1750000000002"})
+    await record_all(stores)
+    assert [error for _, error in await buried(stores.ledger)] == ["given back twice"]
+    async with stores.ledger.connect() as connection:
+        assert await connection.scalar(select(claims.c.released_at)) == from_ms(1_750_000_000_001)
+
+
 async def test_what_a_dead_worker_had_read_is_taken_over(stores: Stores) -> None:
     dead = Outbox(stores.redis, 0, "dead")
     await dead.open()
@@ -125,6 +142,37 @@ async def test_a_worker_takes_up_its_own_unfinished_work_at_once(stores: Stores)
     await add(stores.redis, entry(1, 5))
     assert len(await before.read()) == 1
     await asyncio.wait_for(record_all(stores, name="same"), 5)
+    assert await rows(stores.ledger) == 5
+
+
+async def test_what_was_not_committed_is_neither_acknowledged_nor_trimmed(stores: Stores) -> None:
+    """The ledger breaks at each commit; when it works again nothing is missing."""
+    await add(stores.redis, entry(1, 5))
+    broken = asyncio.Event()
+
+    class Breaking(ingest.LedgerWriter):
+        async def commit(self) -> None:
+            broken.set()
+            raise ConnectionError("the ledger is gone")
+
+    @asynccontextmanager
+    async def breaking() -> AsyncIterator[ingest.LedgerWriter]:
+        async with ingest.writer_of(stores.ledger)() as writer:
+            assert isinstance(writer, ingest.LedgerWriter)
+            yield Breaking(writer._connection)
+
+    stop = asyncio.Event()
+    working = asyncio.create_task(Persister(stores.redis, breaking, 1, "worker").run(stop))
+    await asyncio.wait_for(broken.wait(), 10)
+    stop.set()
+    await working
+    outbox = Outbox(stores.redis, 0, "worker")
+    await outbox.open()
+    await outbox.trim()
+    assert (await stores.redis.xpending(STREAM, GROUP))["pending"] == 1
+    assert await stores.redis.xlen(STREAM) == 1
+    assert await rows(stores.ledger) == 0
+    await record_all(stores, name="worker")
     assert await rows(stores.ledger) == 5
 
 

@@ -159,6 +159,20 @@ class TestFromTheLedger:
         await rebuild(rushed).apply(BOSS, "")
         assert await state(rushed) == before
 
+    async def test_an_operators_act_does_not_lift_a_fence(self, rushed: Rushed) -> None:
+        await rushed.record()
+        await rebuild(rushed).fence()
+        for act in (rushed.drops.pause, rushed.drops.resume):
+            await act("trial", BOSS)
+        await rushed.drops.restock("trial", "box", 1, BOSS)
+        await rushed.drops.reapply("trial")
+        with pytest.raises(NotReady):
+            await rushed.claim("m-new")
+        await rebuild(rushed).apply(BOSS, "")
+        assert (await rushed.claim("m-new")).serial == CLAIMS + 1
+        await rushed.record()
+        assert (await rushed.audit()).details == []
+
     async def test_an_act_that_was_applied_and_not_recorded_is_recorded_by_the_worker(
         self, rushed: Rushed, monkeypatch: pytest.MonkeyPatch
     ) -> None:
