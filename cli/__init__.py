@@ -39,6 +39,19 @@ def main() -> None:
         sys.exit(exit_code(error))
     except (typer.Abort, KeyboardInterrupt):
         sys.exit(130)
+    except Exception as error:
+        if not _is_away(error):
+            raise
+        from engine.runtime.telemetry import without_secrets
+
+        print(f"flashclaim: a store cannot be reached, try again: {without_secrets(str(error))[:300]}", file=sys.stderr)
+        sys.exit(3)
+
+
+def _is_away(error: Exception) -> bool:
+    """Whether an error comes from a store that is away; their libraries are not loaded for that question."""
+    libraries = {"sqlalchemy", "redis", "asyncpg"}
+    return isinstance(error, ConnectionError | TimeoutError) or type(error).__module__.partition(".")[0] in libraries
 
 
 def exit_code(error: FlashclaimError) -> int:

@@ -55,13 +55,15 @@ async def _rebuild(
     import getpass
 
     from engine.drops.model import Actor
-    from engine.ledger.client_log import read_receipts
+    from engine.ledger.client_log import ClientLogInvalid, read_receipts
     from engine.ledger.rebuild import Rebuild
     from engine.runtime.connections import open_stores
     from engine.runtime.settings import load_settings
 
     settings = load_settings(data_dir)
     brought, faults = read_receipts(receipts, settings.receipt_keyring) if receipts else ([], [])
+    if faults and apply:
+        raise ClientLogInvalid("\n".join([*faults, "nothing was changed: take these lines out, then try again"]))
     async with open_stores(settings) as stores:
         work = Rebuild(stores, settings.partitions, drop, brought)
         if not apply:

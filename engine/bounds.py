@@ -78,6 +78,7 @@ REMIND_S = 0.25  # between two looks of a process whether the store is a new one
 
 # The reconciler: a round looks at every open drop; a million claims are compared one by one in four minutes.
 RECONCILE_S = 0.5
+REBUILD_AGAIN_S = 30.0  # a rebuild that nobody asked for, and that was refused, is tried again after it
 RECOUNT_S = 3_600.0  # after it all rows of a drop are summed anew: half a second for a million
 RECONCILE_ROWS = 2_000  # in a round: 5 ms of each store
 

@@ -3,7 +3,7 @@ claim: decide a whole batch of claims on one drop in one partition.
 
 Each request is decided in this order: state there, this nonce already decided, epoch, status, window,
 expiry of the ticket, limit, stock. A state is there when it is whole, at home, and knows every serial that the caller
-was told; else nothing is decided by it, and the highest serial that anybody was told is kept for the rebuild.
+was told, or anybody who has said so; else nothing is decided by it, and that serial is kept for the rebuild.
 Everything is read and checked before the first write, and no write can fail for what the state or the
 arguments contain. The outbox entry is the first write: if even that one fails, nothing has happened.
 
@@ -17,7 +17,7 @@ ARGV
   home        the store's replication id, as the caller's connection has seen it
   drop_id     the drop's id, for the outbox entry
   epoch       the epoch that the caller believes in
-  told        the highest serial of this drop and partition that the caller was told in this epoch
+  told        the highest serial of this drop and partition that the caller was told
   requests…   per claim: window and request as in engine/claims/wire.py, item and quantity fixed; none only to say `told`
 Replies
   now_ms, opens_ms, closes_ms, then for each request, in order,
@@ -45,11 +45,12 @@ local now = _now()
 local drop = _is_home(home_key, home) and _drop(drop_key)
 local replies = {now, drop and drop.opens_ms or 0, drop and drop.closes_ms or 0}
 
-if not drop or told > drop.serial then
+local told_to_any = tonumber(redis.call('HGET', told_key, drop_id)) or 0
+if not drop or told > drop.serial or told_to_any > drop.serial then
   for i = 1, #requests do
     replies[i + 3] = VERDICT.not_ready .. ':'
   end
-  if told > (tonumber(redis.call('HGET', told_key, drop_id)) or 0) then
+  if told > told_to_any then
     redis.call('HSET', told_key, drop_id, told)
   end
   return replies
@@ -94,7 +95,7 @@ end
 
 -- The verdict that holds for every new claim of this batch, whoever asks.
 local shut
-if epoch ~= drop.epoch then
+if epoch ~= drop.epoch or drop.fenced then
   shut = VERDICT.stale_epoch .. ':' .. drop.epoch
 elseif drop.status == 'paused' then
   shut = VERDICT.paused .. ':'

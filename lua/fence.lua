@@ -1,6 +1,6 @@
 --[[
-fence: end an epoch of a drop. From now on every claim and release that believes in it is refused, and nobody believes in
-the next one before the ledger has it: nothing is decided until the drop is rebuilt.
+fence: end an epoch of a drop. From now on every claim and release is refused, whatever epoch it believes in, until this
+partition is rebuilt: another one may be so before, and then the ledger has the next epoch already.
 
 KEYS
   drop_key    HASH of the drop
@@ -23,5 +23,5 @@ end
 if found > epoch then
   return 'later'
 end
-redis.call('HSET', drop_key, 'epoch', epoch)
+redis.call('HSET', drop_key, 'epoch', epoch, 'fenced', 1)
 return 'fenced'

@@ -22,9 +22,10 @@ Replies
   applied:<now, ms>  done by this call
   already            this very act was applied before: nothing was changed
   stale:<revision>   the drop is at this revision or a later one by another act
+  told               somebody was told of a higher serial since the state was worked out: nothing was changed
   unmade             the store has lost what was made: nothing was changed
   unfenced           the state that is there is of another epoch than the one to come: nothing was changed
-Cost   three HMGET fields, one HLEN, one UNLINK, one RENAME, one XADD, one HSET: independent of the number of claims
+Cost   three HMGET fields, one HLEN, one HGET, one UNLINK, one RENAME, one XADD, one HSET: independent of the number of claims
 Bound  the fields of one drop: at most 64 items and 256 waves, about 10 kB
 --]]
 --@include _now
@@ -36,6 +37,7 @@ local subjects, fields = tonumber(ARGV[5]), {unpack(ARGV, 6)}
 local now = _now()
 local found = redis.call('HMGET', drop_key, 'revision', 'act', 'epoch')
 local made = redis.call('HLEN', made_key)
+local told = tonumber(redis.call('HGET', told_key, drop_id)) or 0
 if tonumber(found[1]) == revision and found[2] == act then
   return 'already'
 end
@@ -46,6 +48,9 @@ if made ~= subjects then
   return 'unmade'
 end
 for i = 1, #fields, 2 do
+  if fields[i] == 'serial' and told > tonumber(fields[i + 1]) then
+    return 'told'
+  end
   if fields[i] == 'epoch' and found[3] and found[3] ~= fields[i + 1] then
     return 'unfenced'
   end

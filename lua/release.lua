@@ -37,7 +37,7 @@ local drop = _is_home(home_key, home) and _drop(drop_key)
 if not drop then
   return 'not-ready'
 end
-if epoch ~= drop.epoch then
+if epoch ~= drop.epoch or drop.fenced then
   return 'stale-epoch'
 end
 local value = redis.call('HGET', claims_key, subject) or ''

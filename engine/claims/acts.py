@@ -55,7 +55,7 @@ def fence(partition: PartitionState, drop_id: str, epoch: int) -> str:
         return "absent"
     if state.epoch > epoch:
         return "later"
-    state.epoch = epoch
+    state.epoch, state.fenced = epoch, True
     return "fenced"
 
 
@@ -71,6 +71,8 @@ def rebuild(partition: PartitionState, drop_id: str, act: Act, subjects: int) ->
         return "unmade"
     if before is not None and before.epoch != int(act.fields["epoch"]):
         return "unfenced"
+    if partition.told.get(drop_id, 0) > int(act.fields["serial"]):
+        return "told"
     state = partition.drops[drop_id] = _blank()
     _set(state, act.fields)
     state.revision, state.act = act.revision, act.id
@@ -128,6 +130,7 @@ def fields_of(state: DropState) -> dict[str, str]:
         "waves": ",".join(f"{at}:{item}:{quantity}" for at, item, quantity in state.waves),
         "serial": str(state.serial),
         **{f"taken:{item}": str(units) for item, units in state.taken.items()},
+        **({"fenced": "1"} if state.fenced else {}),
     }
 
 

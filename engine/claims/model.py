@@ -194,6 +194,7 @@ class DropState:
     claims: dict[str, list[StoredClaim]] = field(default_factory=dict)
     revision: int = 0
     act: str = ""
+    fenced: bool = False
 
     def left(self, item: int, now_ms: int) -> int:
         """Units released so far and in nobody's hands."""
@@ -231,7 +232,7 @@ class Window(NamedTuple):
 
 
 class Caller(NamedTuple):
-    """What a caller believes: which store it has reached, the drop's epoch, the highest serial it was told in that."""
+    """What a caller believes: which store it has reached, the drop's epoch, the highest serial that it was told."""
 
     home: str
     epoch: int
@@ -247,8 +248,9 @@ def decide_batch(
 ) -> list[Decision]:
     """Decide a batch as `lua/claim.lua` does, changing the partition where something is accepted."""
     state = partition.at_home(drop_id, caller.home)
-    if state is None or caller.told > state.serial:
-        partition.told[drop_id] = max(caller.told, partition.told.get(drop_id, 0))
+    told = max(caller.told, partition.told.get(drop_id, 0))
+    if state is None or told > state.serial:
+        partition.told[drop_id] = told
         return [Decision(Verdict.NOT_READY)] * len(requests)
     return [decide(state, request, window, caller.epoch, now_ms) for request, window in requests]
 
@@ -283,7 +285,7 @@ def decide(state: DropState, request: ClaimRequest, window: Window, epoch: int, 
 
 def _shut(state: DropState, epoch: int, now_ms: int) -> Decision | None:
     """The verdict that holds for every new claim, whoever asks; None when claims are taken."""
-    if epoch != state.epoch:
+    if epoch != state.epoch or state.fenced:
         return Decision(Verdict.STALE_EPOCH, facts=(state.epoch,))
     if state.status == "paused":
         return Decision(Verdict.PAUSED)
@@ -300,7 +302,7 @@ def release(state: DropState | None, subject: str, serial: int, epoch: int) -> s
     """Give a claim back as `lua/release.lua` does; the same words as the script's replies, without the time."""
     if state is None:
         return "not-ready"
-    if epoch != state.epoch:
+    if epoch != state.epoch or state.fenced:
         return "stale-epoch"
     held = state.claims.get(subject, [])
     for at, known in enumerate(held):

@@ -56,7 +56,7 @@ class Claims:
         self.use_keys(settings)
         self._turns = Turns()
         self._batchers: dict[DropId, list[Batcher]] = {}
-        self._told: dict[tuple[str, int, int], int] = {}  # drop, partition, epoch → the highest serial told to a member
+        self._told: dict[tuple[str, int], int] = {}  # drop, partition → the highest serial that a member was told
 
     def use_keys(self, settings: Settings) -> None:
         """Seal, sign, open and verify with these settings' keys from now on."""
@@ -144,7 +144,7 @@ class Claims:
         return admission.Answers(self._receipt_keys, drop, partition, arguments, batch.decisions, batch.now_ms)
 
     async def _ask(self, partition: int, drop: Drop, arguments: Sequence[bytes]) -> store.Batch:
-        place = drop.id, partition, drop.epoch
+        place = drop.id, partition
         told = self._told.get(place, 0)
         batch = await store.claim_batch(self._store, partition, drop.id, drop.epoch, told, arguments)
         if batch.serial_max:
@@ -180,8 +180,8 @@ class Claims:
         while not stop.is_set():
             with suppress(Unavailable):
                 home = await self._store.home()
-                for (drop_id, partition, epoch), serial in list(self._told.items()) if home != known else ():
-                    await store.claim_batch(self._store, partition, drop_id, epoch, serial, ())
+                for (drop_id, partition), serial in list(self._told.items()) if home != known else ():
+                    await store.claim_batch(self._store, partition, drop_id, 0, serial, ())
                 known = home
             with suppress(TimeoutError):
                 await asyncio.wait_for(stop.wait(), REMIND_S)

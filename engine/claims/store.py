@@ -97,8 +97,15 @@ class RedisStore:
             raise StoreUnavailable("the store did not answer: try again") from error
 
     async def home(self) -> str:
-        """The replication id of the store that the next call goes to. Raises `StoreUnavailable`."""
-        await self._open_pipe()
+        """The replication id of the store that the next call goes to, as it says itself now. Raises `StoreUnavailable`.
+
+        It also changes while a connection lasts: when a first replica comes, or the last one has been away for long.
+        """
+        told = _lines(await self.ask("INFO", "replication"))
+        if told["role"] != "master" and self._pipe is not None:
+            self._pipe.close()
+            raise StoreUnavailable(f"the store refuses to work now ({replies.NOTHING_DONE['READONLY']}): try again")
+        self._home = self._home._replace(id=told["master_replid"])
         return self._home.id
 
     async def check(self) -> None:
@@ -141,8 +148,9 @@ class RedisStore:
         try:
             await connection.connect()
             self._home = await _look(connection, self._promised)
-        except (RedisError, OSError) as error:
+        except (RedisError, OSError, KeyError) as error:
             await connection.disconnect(nowait=True)
+            _log.warning("store not reached", error=str(error)[:200])
             raise StoreUnavailable("the store cannot be reached: try again") from error
         if self._home.faults:
             await connection.disconnect(nowait=True)
@@ -160,8 +168,7 @@ class RedisStore:
 async def _look(connection: AbstractConnection, promised: Durability) -> Home:
     """Which store this is, and what keeps it from the promise."""
     await connection.send_command("INFO", "replication")
-    lines = (await connection.read_response()).decode().splitlines()
-    told = dict(line.split(":", 1) for line in lines if ":" in line)
+    told = _lines(await connection.read_response())
     config: dict[str, str] | None = None
     if promised.is_checked:
         try:
@@ -172,6 +179,11 @@ async def _look(connection: AbstractConnection, promised: Durability) -> Home:
             _log.warning("store does not tell its settings", error=str(error)[:200])
     found = durability.faults(promised, told["role"], config) if promised.is_checked else []
     return Home(told["master_replid"], found)
+
+
+def _lines(answer: bytes) -> dict[str, str]:
+    """A section of INFO by its names."""
+    return dict(line.split(":", 1) for line in answer.decode().splitlines() if ":" in line)
 
 
 def pairs(answer: Any) -> dict[bytes, bytes]:
@@ -188,16 +200,18 @@ class Batch(NamedTuple):
 
     now_ms: int
     decisions: list[int | Decision]
+    others: list[Decision]  # those of them that are no plain acceptance
 
     @property
     def serial_max(self) -> int:
-        """The highest serial that was given now; 0 when none was. They rise within a batch."""
-        return next((found for found in reversed(self.decisions) if isinstance(found, int)), 0)
+        """The highest serial that is told, now or again; 0 when none is. Those given now rise within a batch."""
+        given = next((found for found in reversed(self.decisions) if isinstance(found, int)), 0)
+        return max([given, *(found.serial for found in self.others)])
 
     @property
     def is_stale(self) -> bool:
         """Whether the caller believes in an epoch that is over; then every new claim of the batch was refused."""
-        return any(type(found) is Decision and found.verdict is Verdict.STALE_EPOCH for found in self.decisions)
+        return any(found.verdict is Verdict.STALE_EPOCH for found in self.others)
 
 
 async def claim_batch(
@@ -218,7 +232,15 @@ async def claim_batch(
 def unpack_batch(reply: list[Any]) -> Batch:
     """The reply of `claim.lua`, with a decision for everything but the plain acceptances."""
     answers = reply[_REPLY_HEAD:]
-    return Batch(reply[0], [answer if type(answer) is int else _decision(answer) for answer in answers])
+    others: list[Decision] = []
+    decisions = [answer if type(answer) is int else _noted(answer, others) for answer in answers]
+    return Batch(reply[0], decisions, others)
+
+
+def _noted(answer: bytes, others: list[Decision]) -> Decision:
+    found = _decision(answer)
+    others.append(found)
+    return found
 
 
 def _decision(answer: bytes) -> Decision:

@@ -6,7 +6,7 @@ S. Haber and W. S. Stornetta, "How to time-stamp a digital document", Journal of
 """
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from hashlib import sha256
@@ -40,7 +40,7 @@ class Action:
 
     def __post_init__(self) -> None:
         """Raise `ValueError` for what PostgreSQL takes in no text, before anything is written on its behalf."""
-        if b"\\u0000" in _spelled(self):
+        if _spelled(self) and any("\0" in text for text in _texts(_content(self))):
             raise ValueError("a text with a zero byte")
 
 
@@ -109,6 +109,18 @@ def _spelled(action: Action) -> bytes:
 
 def _content(action: Action) -> dict[str, Any]:
     return {name: _plain(getattr(action, name)) for name in Action.__slots__}
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """Every text in a value, names too."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping):
+        for pair in value.items():
+            yield from _texts(pair)
+    elif isinstance(value, list | tuple):
+        for part in value:
+            yield from _texts(part)
 
 
 def _plain(value: Any) -> Any:

@@ -7,6 +7,7 @@ stays missing, and is told to the operator.
 """
 
 import asyncio
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -17,7 +18,9 @@ from sqlalchemy import text
 import lua
 from engine.bounds import HOMECOMING_GRACE_S
 from engine.claims import keys
+from engine.claims.store import pairs
 from engine.drops.model import Actor
+from engine.errors import FlashclaimError
 from engine.ledger.rebuild import Rebuild, RebuildRefused
 from engine.runtime.connections import Stores
 
@@ -50,6 +53,7 @@ class Known:
     revision: int
     epoch: int
     serial: int
+    is_fenced: bool = False
 
 
 def standing(recorded: Known, stored: Known | None, told: int) -> Standing:
@@ -60,10 +64,22 @@ def standing(recorded: Known, stored: Known | None, told: int) -> Standing:
     """
     if stored is None:
         return Standing.MISSING
-    is_fenced = stored.epoch != recorded.epoch and stored.revision <= recorded.revision
+    is_fenced = stored.is_fenced or (stored.epoch != recorded.epoch and stored.revision <= recorded.revision)
     if is_fenced or stored.serial < max(recorded.serial, told):
         return Standing.BEHIND
     return Standing.OUTDATED if stored.revision < recorded.revision else Standing.WHOLE
+
+
+_NEEDED = (b"status", b"waves", b"revision", b"epoch", b"serial", b"opens_ms", b"closes_ms", b"limit", b"items")
+
+
+def known_by(fields: Mapping[bytes, bytes]) -> Known | None:
+    """What a drop's hash says; None when it is not whole (`lua/includes/_drop.lua` decides nothing by it either)."""
+    if any(name not in fields for name in _NEEDED):
+        return None
+    if any(b"taken:%d" % item not in fields for item in range(1, int(fields[b"items"]) + 1)):
+        return None
+    return Known(int(fields[b"revision"]), int(fields[b"epoch"]), int(fields[b"serial"]), b"fenced" in fields)
 
 
 class Homecoming:
@@ -89,12 +105,18 @@ class Homecoming:
         now_s = asyncio.get_running_loop().time()
         if self._seen.get(partition, ("", 0.0))[0] != home:
             self._seen[partition] = (home, now_s)
+            await self._stores.redis.connection_pool.disconnect()  # its connections may lead to the store before
             _log.warning("store is new", partition=partition, store=home[:8], before=(known or b"none").decode()[:8])
         drops = await self._recorded(partition)
         if drops and now_s - self._seen[partition][1] < HOMECOMING_GRACE_S:
             return False  # whoever was told something by the store before has a moment to say so
         for drop_id, recorded in drops.items():
-            await self._bring_home(partition, drop_id, recorded)
+            try:
+                await self._bring_home(partition, drop_id, recorded)
+            except FlashclaimError as error:
+                # One drop must not keep the others from home; what is behind stays fenced until it is seen to.
+                await Rebuild(self._stores, self._partitions, drop_id).fence()
+                _log.error("drop not brought home", drop=drop_id, error=error.detail[:300])
         reply = await self._stores.scripts.run(lua.load("settle"), (keys.home(partition),), (home,))
         _log.info("store compared", partition=partition, store=home[:8], drops=len(drops), outcome=reply.decode())
         return False  # the next look sees it
@@ -114,20 +136,19 @@ class Homecoming:
             return {row.id: Known(row.revision, row.epoch, row.serial) for row in rows}
 
     async def _stored(self, partition: int, drop_id: str) -> Known | None:
-        fields = ("revision", "epoch", "serial")
-        values = await self._stores.scripts.ask("HMGET", keys.drop(partition, drop_id), *fields)
-        return None if None in values else Known(*(int(value) for value in values))
+        return known_by(pairs(await self._stores.scripts.ask("HGETALL", keys.drop(partition, drop_id))))
 
 
-async def bring_back(stores: Stores, partitions: int, drop_id: str, reason: str) -> None:
-    """Rebuild a drop without being asked; one that refuses is fenced, and people are told. Raises `Unavailable`."""
-    rebuild = Rebuild(stores, partitions, drop_id)
+async def bring_back(stores: Stores, partitions: int, drop_id: str, reason: str) -> bool:
+    """Rebuild a drop without being asked, or say why not; whether it was done.
+
+    One that refuses stays fenced, and people are told. Raises `Unavailable`.
+    """
     try:
-        report = await rebuild.apply(_KEEPER, reason)
+        report = await Rebuild(stores, partitions, drop_id).apply(_KEEPER, reason, fences_first=True)
     except RebuildRefused as error:
-        await rebuild.fence()
         _log.error("drop not rebuilt", drop=drop_id, error=error.detail[:500], advice=f"flashclaim rebuild {drop_id}")
-        return
+        return False
     _log.warning(
         "drop rebuilt",
         drop=drop_id,
@@ -136,3 +157,4 @@ async def bring_back(stores: Stores, partitions: int, drop_id: str, reason: str)
         paused=report.is_paused,
         skipped=report.skipped[:20],
     )
+    return True

@@ -93,13 +93,16 @@ class Rebuild:
         """What `apply` would do now. Changes nothing. Raises `NoSuchDrop`, `Unavailable`."""
         return (await self._plan(pause=False)).report
 
-    async def apply(self, actor: Actor, reason: str, *, pause: bool = False) -> Report:
+    async def apply(self, actor: Actor, reason: str, *, pause: bool = False, fences_first: bool = False) -> Report:
         """Do it. `pause` leaves a launched drop paused; so does a serial that was told and that nobody can prove.
+
+        A refusal leaves all as it was; with `fences_first`, for a state that is not trusted, the drop stays fenced.
 
         Raises `NoSuchDrop`, `RebuildRefused`, `RebuildBusy`, `Unavailable`. Cut off in the middle, it is run again.
         """
         async with _alone(self._stores, self._drop_id):
-            (await self._plan(pause=pause)).check()  # before the fence, so that a refusal leaves all as it was
+            if not fences_first:
+                (await self._plan(pause=pause)).check()
             await self.fence()
             plan = await self._plan(pause=pause)
             plan.check()
@@ -221,7 +224,7 @@ class Rebuild:
                 *(part for pair in fields.items() for part in pair),
             ),
         )
-        if reply.startswith((b"stale", b"unfenced", b"unmade")):
+        if reply.startswith((b"stale", b"unfenced", b"unmade", b"told")):
             raise Unavailable(f"drop {drop.id!r} was changed in the meantime: try again in a moment")
         return int(reply.partition(b":")[2])
 

@@ -21,7 +21,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 import lua
-from engine.bounds import LEDGER_LOCK_TIMEOUT, RECONCILE_ROWS, RECONCILE_S, RECOUNT_S, VIGIL_S
+from engine.bounds import LEDGER_LOCK_TIMEOUT, REBUILD_AGAIN_S, RECONCILE_ROWS, RECONCILE_S, RECOUNT_S, VIGIL_S
 from engine.claims import history, keys
 from engine.claims.outbox import GROUP, entry_order
 from engine.claims.wire import pack_stored, unpack_stored
@@ -30,7 +30,7 @@ from engine.drops.service import Drops
 from engine.errors import FlashclaimError
 from engine.ledger import balance, migrations
 from engine.ledger.balance import Books, Finding, Record, Remedy, Units
-from engine.ledger.homecoming import Homecoming, Known, Standing, bring_back, standing
+from engine.ledger.homecoming import Homecoming, Known, Standing, bring_back, known_by, standing
 from engine.ledger.remake import stored_claim
 from engine.ledger.vigil import Vigil
 from engine.runtime.connections import Stores
@@ -68,6 +68,7 @@ class _Memo:
     mark: bytes = b"0-0"
     cursor: int = 0
     suspected: set[str] = field(default_factory=set)
+    again_s: float = 0.0  # when a rebuild that was refused may be tried again
     units: Mapping[int, Units] = field(default_factory=dict)
 
 
@@ -98,15 +99,19 @@ class Reconciler:
     async def round(self) -> None:
         """One look at the store and at every open drop."""
         if not await self._homecoming.look():
+            self._memos.clear()  # books of a store that was
             return
         async with self._stores.ledger.connect() as connection:
             await migrations.hold(connection, LEDGER_LOCK_TIMEOUT)  # the tables are those that this version knows
             open_drops = list(await connection.scalars(text(_OPEN)))
         drops = [await self._drops.read(drop_id) for drop_id in open_drops]
         for drop in drops:
-            count = 0
-            for partition in range(self._partitions):
-                count += await self._look(drop, partition)
+            try:
+                count = sum([await self._look(drop, partition) for partition in range(self._partitions)])
+            except (FlashclaimError, ValueError, KeyError) as error:
+                # One drop must not keep the others from being looked at.
+                _log.error("drop not reconciled", drop=drop.id, error=str(error)[:300])
+                count = 1
             DIFFERENCES.labels(drop.id).set(count)
         now_s = asyncio.get_running_loop().time()
         if now_s - self._watched_s >= VIGIL_S:
@@ -156,15 +161,16 @@ class Reconciler:
 
     async def _open_books(self, drop: Drop, partition: int, memo: _Memo) -> bool:
         """Take down what the store says; false where the drop cannot be decided by it, which is seen to."""
+        # The ledger is asked first: what it has then, the store had before.
+        async with self._stores.ledger.connect() as connection:
+            serial = await history.last_serial(connection, drop.id, partition)
         async with self._stores.redis.pipeline(transaction=True) as pipeline:
             pipeline.time()
             pipeline.hgetall(keys.drop(partition, drop.id))
             pipeline.xrevrange(keys.outbox(partition), count=1)
             pipeline.hget(keys.told(partition), drop.id)
             (now_s, now_us), fields, last, told = await pipeline.execute()
-        async with self._stores.ledger.connect() as connection:
-            serial = await history.last_serial(connection, drop.id, partition)
-        known = _known(fields)
+        known = known_by(fields)
         found = standing(Known(drop.revision, drop.epoch, serial), known, int(told or 0))
         if found in (Standing.MISSING, Standing.BEHIND):
             await self._astray(drop, partition, memo, found)
@@ -179,9 +185,10 @@ class Reconciler:
         if _ASTRAY not in memo.suspected:
             memo.suspected.add(_ASTRAY)
             _log.error("drop astray", drop=drop.id, partition=partition, standing=str(found))
-        elif found is Standing.BEHIND:
-            await bring_back(self._stores, self._partitions, drop.id, "the store was behind, or fenced")
-            REPAIRS.labels("rebuild").inc()
+        elif found is Standing.BEHIND and asyncio.get_running_loop().time() >= memo.again_s:
+            memo.again_s = asyncio.get_running_loop().time() + REBUILD_AGAIN_S
+            if await bring_back(self._stores, self._partitions, drop.id, "the store was behind, or fenced"):
+                REPAIRS.labels("rebuild").inc()
 
     async def _is_recorded(self, partition: int, mark: bytes) -> bool:
         """Whether the ledger has acknowledged every entry up to `mark`."""
@@ -242,36 +249,40 @@ class Reconciler:
         record: Record,
         forgotten: Mapping[str, history.RecordedClaim],
     ) -> None:
+        is_done = True
         match finding.remedy:
             case Remedy.REAPPLY:
                 await self._drops.reapply(drop.id)
             case Remedy.RECOUNT:
-                await self._recount(drop, partition, books, record)
+                is_done = await self._recount(drop, partition, books, record)
             case Remedy.PUT_BACK:
-                await self._put_back(drop, partition, forgotten[finding.detail])
+                is_done = await self._put_back(drop, partition, forgotten[finding.detail])
             case Remedy.PAUSE:
-                await self._pause_drop(drop, finding)
-        _log.error("difference", drop=drop.id, partition=partition, remedy=str(finding.remedy), detail=finding.detail)
-        REPAIRS.labels(str(finding.remedy)).inc()
+                is_done = await self._pause_drop(drop, finding)
+        facts = {"remedy": str(finding.remedy), "is_done": is_done, "detail": finding.detail}
+        _log.error("difference", drop=drop.id, partition=partition, **facts)
+        REPAIRS.labels(str(finding.remedy)).inc(is_done)
 
-    async def _recount(self, drop: Drop, partition: int, books: Books, record: Record) -> None:
+    async def _recount(self, drop: Drop, partition: int, books: Books, record: Record) -> bool:
         triples: list[str | int] = ["serial", books.serial, books.serial]
         for item, taken in books.taken.items():
             triples += [f"taken:{item}", taken, record.issued(item)]
-        await self._repair(keys.drop(partition, drop.id), partition, triples)
+        return await self._repair(keys.drop(partition, drop.id), partition, triples)
 
-    async def _put_back(self, drop: Drop, partition: int, row: history.RecordedClaim) -> None:
+    async def _put_back(self, drop: Drop, partition: int, row: history.RecordedClaim) -> bool:
         place = keys.claims(partition, drop.id)
         value = await self._stores.scripts.ask("HGET", place, row.subject) or b""
         claims = sorted([*unpack_stored(value), stored_claim(row)], key=lambda claim: claim.serial)
-        await self._repair(place, partition, [row.subject, value, b"".join(map(pack_stored, claims))])
+        return await self._repair(place, partition, [row.subject, value, b"".join(map(pack_stored, claims))])
 
-    async def _repair(self, place: str, partition: int, triples: Sequence[str | int | bytes]) -> None:
-        await self._stores.scripts.run(lua.load("repair"), (place, keys.home(partition)), triples)
+    async def _repair(self, place: str, partition: int, triples: Sequence[str | int | bytes]) -> bool:
+        reply: bytes = await self._stores.scripts.run(lua.load("repair"), (place, keys.home(partition)), triples)
+        return reply == b"repaired"
 
-    async def _pause_drop(self, drop: Drop, finding: Finding) -> None:
+    async def _pause_drop(self, drop: Drop, finding: Finding) -> bool:
         if drop.status is Status.LAUNCHED:
             await self._drops.pause(drop.id, _ACTOR, reason=finding.detail)
+        return drop.status is Status.LAUNCHED
 
     def _show(self, drop: Drop) -> None:
         """Show where the units of all partitions are, each as it was looked at last."""
@@ -290,11 +301,6 @@ def _by_detail(
     forgotten: Sequence[tuple[history.RecordedClaim, Finding]],
 ) -> list[tuple[str, history.RecordedClaim]]:
     return [(finding.detail, row) for row, finding in forgotten]
-
-
-def _known(fields: Mapping[bytes, bytes]) -> Known | None:
-    names = (b"revision", b"epoch", b"serial")
-    return Known(*(int(fields[name]) for name in names)) if all(name in fields for name in names) else None
 
 
 def _books(fields: Mapping[bytes, bytes], at_ms: int) -> Books:

@@ -129,10 +129,12 @@ def test_a_drop_is_rebuilt_from_the_ledger_and_from_receipts(terminal: Terminal,
     assert "nothing was changed: add --apply" in dry.stderr
     brought = tmp_path / "receipts.txt"
     brought.write_text(f"{claims[1]['receipt']}\nnonsense\n")
-    done = terminal.run("rebuild", "lost", "--receipts", str(brought), "--apply", "--json")
-    assert done.returncode == 1
-    assert done.stderr == "receipts.txt line 2: this is not a receipt\n"
-    report = json.loads(done.stdout)
+    spoiled = terminal.run("rebuild", "lost", "--receipts", str(brought), "--apply")
+    assert spoiled.returncode == 2
+    assert "receipts.txt line 2: this is not a receipt" in spoiled.stderr
+    assert "nothing was changed" in spoiled.stderr
+    brought.write_text(claims[1]["receipt"])
+    report = json.loads(terminal.good("rebuild", "lost", "--receipts", str(brought), "--apply", "--json"))
     assert (report["is_applied"], report["restored"], report["claims"], report["epoch"]) == (True, 1, 2, 2)
     if report["is_paused"]:
         terminal.good("drop", "resume", "lost")

@@ -51,10 +51,17 @@ class ScriptAccess:
         return self._line
 
 
+class Pool:
+    """The pool of a client: each call of the model finds the store that is there."""
+
+    async def disconnect(self) -> None: ...
+
+
 class RedisAccess:
     """In the place of `redis.asyncio.Redis`: each call on a connection of its own."""
 
     def __init__(self, network: Network, process: Process, store: Store) -> None:
+        self.connection_pool = Pool()
         self._network = network
         self._process = process
         self._store = store

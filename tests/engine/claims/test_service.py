@@ -16,7 +16,7 @@ async def test_a_process_says_what_it_was_told_before_a_new_store_is_compared(
 ) -> None:
     drops = Drops(stores.redis, stores.scripts, stores.ledger, 1)
     claims = Claims(stores.scripts, stores.ledger, drops, settings, Backlog(stores.redis, 1, 1_000_000))
-    claims._told["trial", 0, 1] = 7
+    claims._told["trial", 0] = 7
     await stores.redis.set(keys.home(0), "the store before")
     stop = asyncio.Event()
     reminding = asyncio.create_task(claims.remind(stop))

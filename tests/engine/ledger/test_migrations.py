@@ -175,6 +175,7 @@ class TestTraffic:
             async with traffic(redis, own) as running:
                 await running.goes_on()
                 await (migrate(own, "0001", may_lose_data=True) if change == "older" else _become_newer(own))
+                await asyncio.sleep(0.3)  # what was being written at that moment
                 written = await running.in_ledger()
                 await asyncio.sleep(0.7)
                 assert await running.in_ledger() == written
