@@ -17,7 +17,7 @@ from engine.bounds import REMIND_S
 from engine.claims import admission, history, receipt, store
 from engine.claims.backlog import Backlog
 from engine.claims.batcher import Answer, AnswerOf, Batcher, Turns, Waiter
-from engine.claims.model import Claim, Closed, NoSuchClaim, NotOpen, Overloaded
+from engine.claims.model import Claim, Closed, NoSuchClaim, NotOpen, NotReady, Overloaded
 from engine.claims.store import ScriptStore
 from engine.claims.ticket import Ticket, open_, seal
 from engine.claims.wire import NONCE_BYTES, ClaimRequest
@@ -27,6 +27,8 @@ from engine.errors import Refused, Unavailable
 from engine.ids import ClaimId, DropId
 from engine.members.model import Session, check
 from engine.runtime.settings import Settings
+
+RENEW_S = 0.1  # between two looks at the ledger while a drop is fenced: each batch would ask for the same
 
 
 class AlreadyReleased(Refused):
@@ -55,6 +57,7 @@ class Claims:
         self._ticket_ttl_ms = settings.ticket_ttl_s * 1000
         self.use_keys(settings)
         self._turns = Turns()
+        self._renewed_s = float("-inf")
         self._batchers: dict[DropId, list[Batcher]] = {}
         self._told: dict[tuple[str, int], int] = {}  # drop, partition → the highest serial that a member was told
 
@@ -135,8 +138,9 @@ class Claims:
     async def _decide(self, partition: int, drop_id: str, arguments: Sequence[bytes]) -> AnswerOf:
         drop = self._drops.known(drop_id) or await self._drops.get(drop_id)
         batch = await self._ask(partition, drop, arguments)
-        if batch.is_stale:
+        if batch.is_stale and time.monotonic() - self._renewed_s > RENEW_S:
             # The epoch was over, so nothing new was decided: the same batch may be asked again under the next one.
+            self._renewed_s = time.monotonic()
             self._drops.forget(drop_id)
             renewed = await self._drops.get(drop_id)
             if renewed.epoch != drop.epoch:
@@ -162,14 +166,21 @@ class Claims:
             raise NoSuchClaim(
                 f"the ledger has no claim {claim_id}: a claim of the last seconds may still be on its way"
             )
-        drop: Drop = await self._drops.get(claim_id.drop_id)
         why = json.dumps({"actor": actor, "reason": reason}, ensure_ascii=False)
-        reply = await store.release(self._store, claim_id, drop.epoch, recorded.subject, why)
+        try:
+            reply = await self._release(claim_id, recorded.subject, why)
+        except NotReady:
+            self._drops.forget(claim_id.drop_id)  # the epoch may be over: nothing was done under it
+            reply = await self._release(claim_id, recorded.subject, why)
         if reply == "already":
             raise AlreadyReleased(f"claim {claim_id} was given back before", claim_id=str(claim_id))
         if reply == "unknown":
             raise NoSuchClaim(f"the store has no claim {claim_id}, though the ledger has: see `flashclaim audit`")
         return from_ms(int(reply.partition(":")[2]))
+
+    async def _release(self, claim_id: ClaimId, subject: str, why: str) -> str:
+        drop = await self._drops.get(claim_id.drop_id)
+        return await store.release(self._store, claim_id, drop.epoch, subject, why)
 
     async def remind(self, stop: asyncio.Event) -> None:
         """Say to each store that is new to this process what it was told before, until `stop` is set.

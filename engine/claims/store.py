@@ -260,7 +260,9 @@ async def release(store: ScriptStore, claim_id: ClaimId, epoch: int, subject: st
     )
     answer = reply.decode()
     if answer in ("not-ready", "stale-epoch"):
-        raise NotReady("the drop's state is not in the store: try again, and see `flashclaim doctor`")
+        raise NotReady(
+            f"the state of drop {drop_id!r} is not in the store: try again, or see `flashclaim rebuild {drop_id}`"
+        )
     return answer
 
 

@@ -273,7 +273,7 @@ class Drops:
             if reply == b"already" and not repeated:
                 raise NotReady("this very request is being carried out: send it again in a moment")
             if reply == b"not-ready":
-                raise NotReady(f"the state of drop {drop.id!r} is not in the store: see `flashclaim doctor`")
+                raise NotReady(f"the state of drop {drop.id!r} is not in the store: see `flashclaim rebuild {drop.id}`")
             applied_ms = max(applied_ms, int(reply.partition(b":")[2] or 0) if reply.startswith(b"applied") else 0)
         return from_ms(applied_ms)
 

@@ -66,6 +66,8 @@ def limits(acts: list[Action]) -> list[tuple[int, int, int]]:
     """The limits of a drop (from ms, to ms, limit), by the acts on it in order: each holds from when it was asked for
     until the next act was done, for the partitions take an act one after the other. Pure."""
     changes = [act for act in acts if act.revision is not None]
+    if not changes:
+        return []  # acts from before they were chained
     ends = [to_ms(act.applied_at) for act in changes[1:]]
     return [
         (to_ms(act.at), end, int(act.after["spec"]["limit_per_member"]))

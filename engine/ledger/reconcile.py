@@ -94,6 +94,8 @@ class Reconciler:
                         await _pause(stop)
             except _AWAY as error:
                 _log.warning("not reconciled", error=str(error)[:300])
+            except Exception:  # noqa: BLE001 (whatever broke, claims must go on into the ledger)
+                _log.exception("not reconciled")
             await _pause(stop)
 
     async def round(self) -> None:

@@ -28,6 +28,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from engine.claims.keyring import Keyring
 from engine.errors import FlashclaimError, Invalid, Refused
 from engine.ledger import migrations
+from engine.ledger.schema import metadata
 from engine.runtime import keyfile
 from engine.runtime.keyfile import KEYS_FILE, write_private
 from engine.runtime.postgres_programs import PostgresPrograms
@@ -211,8 +212,8 @@ async def _server_version(connection: AsyncConnection) -> int:
 
 async def _rows(connection: AsyncConnection) -> dict[str, int]:
     """The rows of each of our tables; none where there are no tables yet."""
-    listed = text("select tablename from pg_tables where schemaname = 'public' and tablename <> 'alembic_version'")
-    tables = sorted(await connection.scalars(listed))
+    listed = text("select tablename from pg_tables where schemaname = 'public' and tablename = any(:ours)")
+    tables = sorted(await connection.scalars(listed, {"ours": list(metadata.tables)}))
     counts = {table: text(f'select count(*) from public."{table}"') for table in tables}
     return {table: int(await connection.scalar(count) or 0) for table, count in counts.items()}
 
