@@ -203,6 +203,27 @@ async def test_a_replica_that_lost_writes_is_noticed_when_it_is_promoted(
         replica.stop()
 
 
+async def test_a_first_replica_gives_a_running_store_another_id_and_claims_go_on(
+    watched: Watched, valkey: EmbeddedValkey, tmp_path: Path
+) -> None:
+    """Nothing was lost, and nobody's connection has ended: only the name of the store is another."""
+    before = await watched.stores.scripts.home()
+    replica = EmbeddedValkey(tmp_path)
+    replica.start()
+    copy: Any = Redis.from_url(replica.url)
+    try:
+        await follow(copy, valkey)
+        async with asyncio.timeout(10):
+            while await watched.stores.scripts.home() == before:  # noqa: ASYNC110 (the store tells nobody)
+                await asyncio.sleep(0.05)
+        await watched.come_home()
+        assert await watched.claim_when_ready("m-after") == CLAIMS + 1
+        assert (await watched.drops.read("trial")).epoch == 1
+    finally:
+        await copy.aclose()
+        replica.stop()
+
+
 async def test_a_drop_that_refuses_its_rebuild_does_not_hold_up_the_others(
     watched: Watched, valkey: EmbeddedValkey
 ) -> None:
