@@ -25,7 +25,7 @@ Replies
     otherwise a string that starts with the verdict's number and a colon:
       1:<the stored claim, 22 bytes>   2:  3:  4:<epoch>  5:<expired at, ms>  6:<opens at, ms>  7:  8:
       9:<units held>:<limit>   10:<units left>:<next wave at, ms, or 0>
-Cost   one GET, one HGETALL of about 12 fields, one HMGET, two HSET, one XADD a batch; about 2 µs a claim
+Cost   one GET, one HGET, one HGETALL of about 12 fields, one HMGET, two HSET, one XADD a batch; about 2 µs a claim
 Bound  512 requests (engine/bounds.py)
 --]]
 --@include _now

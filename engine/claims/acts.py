@@ -32,10 +32,8 @@ def control(partition: PartitionState, drop_id: str, home: str, act: Act) -> str
         return "not-ready"
     state = partition.drops.get(drop_id)
     if state is not None:
-        if (state.revision, state.act) == (act.revision, act.id):
-            return "already"
         if state.revision >= act.revision:
-            return f"stale:{state.revision}"
+            return _not_newer(state, act)
     elif act.revision != 1:
         return "not-ready"
     state = partition.drops.setdefault(drop_id, _blank())
@@ -62,11 +60,8 @@ def fence(partition: PartitionState, drop_id: str, epoch: int) -> str:
 def rebuild(partition: PartitionState, drop_id: str, act: Act, subjects: int) -> str:
     """As `lua/rebuild.lua`: `fields` are all of the drop's, its claims are those made before for so many subjects."""
     before = partition.drops.get(drop_id)
-    if before is not None:
-        if (before.revision, before.act) == (act.revision, act.id):
-            return "already"
-        if before.revision >= act.revision:
-            return f"stale:{before.revision}"
+    if before is not None and before.revision >= act.revision:
+        return _not_newer(before, act)
     if len(partition.made.get(drop_id, ())) != subjects:
         return "unmade"
     if before is not None and before.epoch != int(act.fields["epoch"]):
@@ -132,6 +127,11 @@ def fields_of(state: DropState) -> dict[str, str]:
         **{f"taken:{item}": str(units) for item, units in state.taken.items()},
         **({"fenced": "1"} if state.fenced else {}),
     }
+
+
+def _not_newer(state: DropState, act: Act) -> str:
+    """What an act hears that the drop is not waiting for."""
+    return "already" if (state.revision, state.act) == (act.revision, act.id) else f"stale:{state.revision}"
 
 
 def _blank() -> DropState:

@@ -123,14 +123,19 @@ async def sums(
 
 async def returned(
     connection: AsyncConnection, drop_id: str, partition: int, last: int, until_ms: int
-) -> dict[int, int]:
-    """Per item: units given back until a moment, of serials up to `last` (index `claims_released_idx`)."""
+) -> dict[int, tuple[int, int]]:
+    """Per item: units given back until a moment and later, of serials up to `last` (index `claims_released_idx`)."""
+    is_by_then = claims.c.released_at <= from_ms(until_ms)
     rows = await connection.execute(
-        select(claims.c.item, func.sum(claims.c.quantity).label("units"))
-        .where(*_in(drop_id, partition), claims.c.released_at <= from_ms(until_ms), claims.c.serial <= last)
+        select(
+            claims.c.item,
+            func.coalesce(func.sum(claims.c.quantity).filter(is_by_then), 0),
+            func.coalesce(func.sum(claims.c.quantity).filter(~is_by_then), 0),
+        )
+        .where(*_in(drop_id, partition), claims.c.released_at.is_not(None), claims.c.serial <= last)
         .group_by(claims.c.item)
     )
-    return {row.item: row.units for row in rows}
+    return {item: (by_then, later) for item, by_then, later in rows}
 
 
 async def skipped(connection: AsyncConnection, drop_id: str, partition: int) -> list[tuple[int, int]]:

@@ -47,7 +47,7 @@ class ScriptStore(ScriptRunner, Protocol):
 
 
 class Home(NamedTuple):
-    """Which store a connection leads to: `id` is its replication id, new after each restart and each promotion."""
+    """Which store a connection leads to: `id` is its replication id, `faults` are what breaks the promise."""
 
     id: str
     faults: list[durability.Fault]
@@ -219,7 +219,7 @@ async def claim_batch(
 ) -> Batch:
     """Decide a batch of requests (window and request as in wire.py) on one drop; raises as `RedisStore.run` does.
 
-    `told` is the highest serial that this process was told in the epoch: a store that does not know it has lost claims.
+    `told` is the highest serial that this process was told: a store that does not know it has lost claims.
     """
     reply = await store.run(
         lua.load("claim"),

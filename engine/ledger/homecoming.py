@@ -111,12 +111,7 @@ class Homecoming:
         if drops and now_s - self._seen[partition][1] < HOMECOMING_GRACE_S:
             return False  # whoever was told something by the store before has a moment to say so
         for drop_id, recorded in drops.items():
-            try:
-                await self._bring_home(partition, drop_id, recorded)
-            except FlashclaimError as error:
-                # One drop must not keep the others from home; what is behind stays fenced until it is seen to.
-                await Rebuild(self._stores, self._partitions, drop_id).fence()
-                _log.error("drop not brought home", drop=drop_id, error=error.detail[:300])
+            await self._bring_home(partition, drop_id, recorded)
         reply = await self._stores.scripts.run(lua.load("settle"), (keys.home(partition),), (home,))
         _log.info("store compared", partition=partition, store=home[:8], drops=len(drops), outcome=reply.decode())
         return False  # the next look sees it
@@ -128,7 +123,12 @@ class Homecoming:
             _log.error("drop missing", drop=drop_id, partition=partition, advice=f"flashclaim rebuild {drop_id}")
         if found in (Standing.BEHIND, Standing.OUTDATED):
             _log.error("drop behind", drop=drop_id, partition=partition, recorded=recorded.serial, told=told)
-            await bring_back(self._stores, self._partitions, drop_id, "the store was behind the ledger")
+            try:
+                await bring_back(self._stores, self._partitions, drop_id, "the store was behind the ledger")
+            except FlashclaimError as error:
+                # It must not keep the others from home: fenced it decides nothing, and the reconciler sees to it.
+                await Rebuild(self._stores, self._partitions, drop_id).fence()
+                _log.error("drop not brought home", drop=drop_id, error=error.detail[:300])
 
     async def _recorded(self, partition: int) -> dict[str, Known]:
         async with self._stores.ledger.connect() as connection:

@@ -11,16 +11,15 @@ Until the fifth step is done the drop decides nothing (`not-ready`); it is never
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 from hashlib import blake2b
-from itertools import islice
+from itertools import chain, islice
 from typing import Any, ClassVar
 
-from sqlalchemy import text
 from sqlalchemy.dialects.postgresql import insert
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 import lua
 from engine.bounds import LEDGER_LOCK_TIMEOUT, REBUILD_CHUNK_SUBJECTS, REBUILD_DRAIN_S_MAX
@@ -36,6 +35,7 @@ from engine.errors import Refused, Unavailable
 from engine.ledger import actions, migrations, remake
 from engine.ledger.audit import wait_until_recorded
 from engine.ledger.ingest import writer_of
+from engine.ledger.locks import held
 from engine.ledger.persist import Persister
 from engine.ledger.remake import Brought, Made
 from engine.ledger.schema import claims
@@ -59,9 +59,9 @@ class Report:
     """What a rebuild changes, or has changed when `is_applied`.
 
     `claims` are in the new state, `restored` of them by receipts alone; `superseded` are receipts of lost claims whose
-    tickets have got another claim since. `skipped` are serials that somebody was told of
-    and that nobody has proved yet: they are given to nobody else. `only_in_store`, `only_in_ledger` and `other` name
-    differences to the state that was there (`had_state`).
+    tickets have got another claim since. `skipped` are serials that somebody was told of and that nobody has proved
+    yet: they are given to nobody else. `only_in_store`, `only_in_ledger` and `other` name differences to the state that
+    was there (`had_state`).
     """
 
     drop_id: str
@@ -90,7 +90,10 @@ class Rebuild:
         self._receipts = [body for body in receipts if body.claim_id.drop_id == drop_id]
 
     async def report(self) -> Report:
-        """What `apply` would do now. Changes nothing. Raises `NoSuchDrop`, `Unavailable`."""
+        """What `apply` would do now. The drop stays as it is; what the outbox holds is recorded, as a worker would.
+
+        Raises `NoSuchDrop`, `Unavailable`.
+        """
         return (await self._plan(pause=False)).report
 
     async def apply(self, actor: Actor, reason: str, *, pause: bool = False, fences_first: bool = False) -> Report:
@@ -100,10 +103,15 @@ class Rebuild:
 
         Raises `NoSuchDrop`, `RebuildRefused`, `RebuildBusy`, `Unavailable`. Cut off in the middle, it is run again.
         """
-        async with _alone(self._stores, self._drop_id):
+        async with held(self._stores.ledger, lock_of(self._drop_id)) as is_alone:
+            if not is_alone:
+                raise RebuildBusy(
+                    f"drop {self._drop_id!r} is being rebuilt already: look again in a moment", retry_after_s=5
+                )
             if not fences_first:
                 (await self._plan(pause=pause)).check()
-            await self.fence()
+            if not await self.fence():
+                raise Unavailable(f"drop {self._drop_id!r} is at a later epoch in the store: try again in a moment")
             plan = await self._plan(pause=pause)
             plan.check()
             await self._restore(plan.drop, plan.restored)
@@ -119,13 +127,15 @@ class Rebuild:
             raise NoSuchDrop(f"there is no drop {self._drop_id!r}", drop_id=self._drop_id)
         return drop
 
-    async def fence(self) -> None:
-        """End the drop's epoch in the store: it decides nothing before it is rebuilt. Raises `Unavailable`."""
+    async def fence(self) -> bool:
+        """End the drop's epoch in the store: it decides nothing before it is rebuilt. Raises `Unavailable`.
+
+        False where a partition is at a later epoch than the next: what the ledger knows of is over there anyway.
+        """
         epoch = (await self._read()).epoch + 1
-        for partition in range(self._partitions):
-            reply = await self._stores.scripts.run(lua.load("fence"), (keys.drop(partition, self._drop_id),), (epoch,))
-            if reply == b"later":
-                raise Unavailable(f"drop {self._drop_id!r} is at a later epoch in the store: try again in a moment")
+        places = [keys.drop(partition, self._drop_id) for partition in range(self._partitions)]
+        replies = [await self._stores.scripts.run(lua.load("fence"), (place,), (epoch,)) for place in places]
+        return b"later" not in replies
 
     async def _drain(self) -> None:
         """Record what the outboxes hold, whether or not a worker lives."""
@@ -141,6 +151,7 @@ class Rebuild:
             await working
 
     async def _plan(self, *, pause: bool) -> "_Plan":
+        await self._read()  # or an unknown drop would be found after the wait
         # The store is read first: what it had decided by then is in the ledger once the outbox is drained.
         there = [await self._stored(partition) for partition in range(self._partitions)]
         await self._drain()
@@ -154,10 +165,12 @@ class Rebuild:
             if not 1 <= row.item <= len(drop.spec.items)
         ]
         plan = _Plan(drop, brought, pause)
-        rows = [] if brought.conflicts else [*recorded, *brought.restored]
+        rows: defaultdict[int, list[RecordedClaim]] = defaultdict(list)
+        for row in () if brought.conflicts else chain(recorded, brought.restored):
+            rows[row.claim_id.partition].append(row)
         for partition, (fields, stored) in enumerate(there):
             told = int(await self._stores.scripts.ask("HGET", keys.told(partition), drop.id) or 0)
-            plan.add(partition, [row for row in rows if row.claim_id.partition == partition], fields, stored, told)
+            plan.add(partition, rows[partition], fields, stored, told)
         return plan
 
     async def _stored(self, partition: int) -> tuple[dict[bytes, bytes], dict[str, list[StoredClaim]]]:
@@ -228,7 +241,7 @@ class Rebuild:
             raise Unavailable(f"drop {drop.id!r} was changed in the meantime: try again in a moment")
         return int(reply.partition(b":")[2])
 
-    async def _now(self) -> Any:
+    async def _now(self) -> datetime:
         seconds, microseconds = await self._stores.scripts.ask("TIME")
         return from_ms(int(seconds) * 1000 + int(microseconds) // 1000)
 
@@ -309,19 +322,9 @@ class _Plan:
         return [str(claim_id) for difference in self._differences for claim_id in getattr(difference, kind)]
 
 
-@asynccontextmanager
-async def _alone(stores: Stores, drop_id: str) -> AsyncIterator[AsyncConnection]:
-    """One rebuild of a drop at a time, whoever runs it; the lock ends with its connection."""
-    number = int.from_bytes(blake2b(f"rebuild {drop_id}".encode(), digest_size=8).digest(), "big", signed=True)
-    async with stores.ledger.connect() as connection:
-        if not await connection.scalar(text("select pg_try_advisory_lock(:number)"), {"number": number}):
-            raise RebuildBusy(f"drop {drop_id!r} is being rebuilt already: look again in a moment", retry_after_s=5)
-        await connection.commit()
-        try:
-            yield connection
-        finally:
-            await connection.execute(text("select pg_advisory_unlock(:number)"), {"number": number})
-            await connection.commit()
+def lock_of(drop_id: str) -> int:
+    """The lock that one rebuild of a drop holds, whoever runs it."""
+    return int.from_bytes(blake2b(f"rebuild {drop_id}".encode(), digest_size=8).digest(), "big", signed=True)
 
 
 def _chunks(values: Any, size: int) -> Iterator[list[Any]]:

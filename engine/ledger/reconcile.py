@@ -7,8 +7,7 @@ then are both compared. A difference counts when it is found twice in a row: an 
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -31,6 +30,7 @@ from engine.errors import FlashclaimError
 from engine.ledger import balance, migrations
 from engine.ledger.balance import Books, Finding, Record, Remedy, Units
 from engine.ledger.homecoming import Homecoming, Known, Standing, bring_back, known_by, standing
+from engine.ledger.locks import held
 from engine.ledger.remake import stored_claim
 from engine.ledger.vigil import Vigil
 from engine.runtime.connections import Stores
@@ -39,7 +39,6 @@ UNITS = Gauge("flashclaim_units", "Where an item's units are: issued, held, retu
 DIFFERENCES = Gauge("flashclaim_differences", "Differences between store and ledger that stand", ["drop"])
 REPAIRS = Counter("flashclaim_repairs", "What the reconciler has done", ["remedy"])
 CHECKED = Counter("flashclaim_reconciled_claims", "Claims compared one by one")
-_FOR_EVER_MS = 253_402_300_799_000  # the end of the year 9999
 _LOCK = 0x62616C616E6365  # "balance": one reconciler at a time
 _log = structlog.get_logger(__name__)
 _ACTOR = Actor("reconciler")
@@ -88,7 +87,7 @@ class Reconciler:
         """Work until `stop` is set; a store that is away is waited for."""
         while not stop.is_set():
             try:
-                async with self._elected() as is_elected:
+                async with held(self._stores.ledger, _LOCK) as is_elected:
                     while is_elected and not stop.is_set():
                         await self.round()
                         await _pause(stop)
@@ -120,18 +119,6 @@ class Reconciler:
             self._watched_s = now_s
             await self._vigil.look(drops)
 
-    @asynccontextmanager
-    async def _elected(self) -> AsyncIterator[bool]:
-        async with self._stores.ledger.connect() as connection:
-            got = bool(await connection.scalar(text("select pg_try_advisory_lock(:key)"), {"key": _LOCK}))
-            await connection.commit()
-            try:
-                yield got
-            finally:
-                if got:
-                    await connection.execute(text("select pg_advisory_unlock(:key)"), {"key": _LOCK})
-                    await connection.commit()
-
     async def _look(self, drop: Drop, partition: int) -> int:
         """Compare a drop in one partition; how many differences stand."""
         memo = self._memo(drop, partition)
@@ -151,7 +138,7 @@ class Reconciler:
         standing_twice = [finding for finding in found if finding.detail in memo.suspected]
         memo.suspected = {finding.detail for finding in found}
         for finding in standing_twice:
-            await self._remedy(drop, partition, finding, books, record, dict(_by_detail(forgotten)))
+            await self._remedy(drop, partition, finding, books, record, {found.detail: row for row, found in forgotten})
         return len(found)
 
     def _memo(self, drop: Drop, partition: int) -> _Memo:
@@ -188,9 +175,10 @@ class Reconciler:
             memo.suspected.add(_ASTRAY)
             _log.error("drop astray", drop=drop.id, partition=partition, standing=str(found))
         elif found is Standing.BEHIND and asyncio.get_running_loop().time() >= memo.again_s:
-            memo.again_s = asyncio.get_running_loop().time() + REBUILD_AGAIN_S
             if await bring_back(self._stores, self._partitions, drop.id, "the store was behind, or fenced"):
                 REPAIRS.labels("rebuild").inc()
+            else:
+                memo.again_s = asyncio.get_running_loop().time() + REBUILD_AGAIN_S
 
     async def _is_recorded(self, partition: int, mark: bytes) -> bool:
         """Whether the ledger has acknowledged every entry up to `mark`."""
@@ -215,15 +203,14 @@ class Reconciler:
             memo.claimed[item] = memo.claimed.get(item, 0) + claimed
         memo.counted = max(memo.counted, books.serial)
         returned = await history.returned(connection, drop.id, partition, books.serial, books.at_ms)
-        ever = await history.returned(connection, drop.id, partition, books.serial, _FOR_EVER_MS)
         skipped = await history.skipped(connection, drop.id, partition)
         return Record(
             revision=drop.revision,
             claims=memo.claims,
             skipped=sum(last - first + 1 for first, last in skipped),
             claimed=dict(memo.claimed),
-            returned=returned,
-            returned_later={item: units - returned.get(item, 0) for item, units in ever.items()},
+            returned={item: by_then for item, (by_then, _) in returned.items()},
+            returned_later={item: later for item, (_, later) in returned.items()},
         )
 
     async def _compare_claims(
@@ -297,12 +284,6 @@ class Reconciler:
 
 
 _ASTRAY = "the drop's state is missing or behind"
-
-
-def _by_detail(
-    forgotten: Sequence[tuple[history.RecordedClaim, Finding]],
-) -> list[tuple[str, history.RecordedClaim]]:
-    return [(finding.detail, row) for row, finding in forgotten]
 
 
 def _books(fields: Mapping[bytes, bytes], at_ms: int) -> Books:

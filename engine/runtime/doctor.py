@@ -70,10 +70,11 @@ async def _store(redis: "Redis", settings: Settings) -> list[Finding]:
         found = [Finding("error", f"{name} {version} is too old", "use Redis 7.0, Valkey 7.2 or newer")]
     told = {_text(name): _text(value) for name, value in config.items()}
     found += durability_findings(told, settings.promised, str(info["role"]))
-    home = (await redis.info("replication"))["master_replid"]
     for partition in range(settings.partitions):
         found += await _outbox(redis, keys.outbox(partition))
-        found += home_findings(partition, home, _text(await redis.get(keys.home(partition)) or ""))
+        found += home_findings(
+            partition, str(info["master_replid"]), _text(await redis.get(keys.home(partition)) or "")
+        )
     return found
 
 

@@ -145,7 +145,7 @@ class _Case:
     def _accepted(self, request: ClaimRequest, window: Window, decision: Decision) -> None:
         state, now_ms, judge = self._state, self._now_ms, self._judge
         judge.accepted += 1
-        if self._caller.epoch != state.epoch or self._caller.epoch < self._ended:
+        if state.fenced or self._caller.epoch != state.epoch or self._caller.epoch < self._ended:
             judge.breaks("fenced store accepts nothing", f"epoch {self._caller.epoch}, the store's is {state.epoch}")
         if state.status != "launched":
             judge.breaks("claims only while launched", f"the drop is {state.status}")
@@ -174,7 +174,8 @@ class _Case:
             Verdict.SOLD_OUT: left < request.quantity,
             Verdict.LIMIT_REACHED: held + request.quantity > state.limit,
             Verdict.PAUSED: state.status == "paused",
-            Verdict.STALE_EPOCH: self._caller.epoch != state.epoch,
+            # One partition may be rebuilt before another: what is fenced waits for its own rebuild under any epoch.
+            Verdict.STALE_EPOCH: state.fenced or self._caller.epoch != state.epoch,
             Verdict.REPEATED: False,
             Verdict.CLAIM_RELEASED: False,
             Verdict.NOT_READY: False,

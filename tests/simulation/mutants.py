@@ -259,7 +259,7 @@ MUTANTS = (
         "a rebuilt store equals the old one",
         "fenced before it is rebuilt",
         [
-            Edit(Rebuild, "apply", "await self.fence()", "pass"),
+            Edit(Rebuild, "apply", "if not await self.fence():", "if False:"),
             Edit(acts, "rebuild", 'before.epoch != int(act.fields["epoch"])', "False"),
         ],
     ),
@@ -300,7 +300,7 @@ MUTANTS = (
         "the reconciler counts given back claims as taken",
         "the reconciler finds nothing where nothing is wrong",
         "the reconciler finds nothing wrong",
-        [Edit(Reconciler, "_record", "returned=returned,", "returned={},")],
+        [Edit(Reconciler, "_record", "in returned.items()},", "in ()},")],
     ),
 )
 

@@ -62,13 +62,14 @@ class Claims:
     @staticmethod
     async def returned(
         connection: Connection, drop_id: str, partition: int, last: int, until_ms: int
-    ) -> dict[int, int]:
-        def ask(ledger: Ledger) -> dict[int, int]:
-            units = Counter[int]()
+    ) -> dict[int, tuple[int, int]]:
+        def ask(ledger: Ledger) -> dict[int, tuple[int, int]]:
+            by_then, later = Counter[int](), Counter[int]()
             for serial, row in ledger.rows(drop_id, partition).items():
-                if row.released_at is not None and serial <= last and to_ms(row.released_at) <= until_ms:
+                if row.released_at is not None and serial <= last:
+                    units = by_then if to_ms(row.released_at) <= until_ms else later
                     units[row.item] += row.quantity
-            return dict(units)
+            return {item: (by_then[item], later[item]) for item in sorted(by_then | later)}
 
         return dict(await connection.query(ask))
 

@@ -93,7 +93,7 @@ class World:
         try:
             with swapped(self.loop.time, self.wall_s, self.chance, log):
                 self.loop.run_until_complete(self._live())
-        except AssertionError as error:
+        except (AssertionError, TimeoutError) as error:  # the latter: what was begun does not end
             self.breaks("the run comes to an end", repr(error))
         finally:
             self._close()

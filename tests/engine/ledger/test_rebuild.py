@@ -15,7 +15,8 @@ from engine.claims.wire import ClaimRequest, pack_request
 from engine.drops.model import NoSuchDrop, Status
 from engine.ids import ClaimId, DropId
 from engine.ledger.client_log import read_receipts
-from engine.ledger.rebuild import Rebuild, RebuildBusy, RebuildRefused, _alone
+from engine.ledger.locks import held
+from engine.ledger.rebuild import Rebuild, RebuildBusy, RebuildRefused, lock_of
 from engine.runtime.connections import Stores
 from engine.runtime.settings import Settings
 from tests.factories.rushed import BOSS, CLAIMS, Rushed
@@ -57,7 +58,7 @@ class TestRefused:
             await Rebuild(stores, 1, "nothing").report()
 
     async def test_one_rebuild_of_a_drop_at_a_time(self, rushed: Rushed) -> None:
-        async with _alone(rushed.stores, "trial"):
+        async with held(rushed.stores.ledger, lock_of("trial")):
             with pytest.raises(RebuildBusy):
                 await rebuild(rushed).apply(BOSS, "")
 
