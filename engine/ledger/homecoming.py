@@ -105,8 +105,9 @@ class Homecoming:
         now_s = asyncio.get_running_loop().time()
         if self._seen.get(partition, ("", 0.0))[0] != home:
             self._seen[partition] = (home, now_s)
-            await self._stores.redis.connection_pool.disconnect()  # its connections may lead to the store before
             _log.warning("store is new", partition=partition, store=home[:8], before=(known or b"none").decode()[:8])
+        # Connections that lie idle may lead to the store before; one in use is its user's, who would break by it.
+        await self._stores.redis.connection_pool.disconnect(inuse_connections=False)
         drops = await self._recorded(partition)
         if drops and now_s - self._seen[partition][1] < HOMECOMING_GRACE_S:
             return False  # whoever was told something by the store before has a moment to say so

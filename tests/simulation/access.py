@@ -54,7 +54,7 @@ class ScriptAccess:
 class Pool:
     """The pool of a client: each call of the model finds the store that is there."""
 
-    async def disconnect(self) -> None: ...
+    async def disconnect(self, inuse_connections: bool = True) -> None: ...
 
 
 class RedisAccess:
