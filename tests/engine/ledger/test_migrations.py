@@ -260,10 +260,11 @@ class TestCutOff:
 
 async def _cut(ledger: AsyncEngine) -> None:
     """End the connection of the migration as soon as it waits for a table."""
+    # Of `pg_locks` alone: a transaction sees `pg_stat_activity` as it was when it first looked.
     waiting = """
-        select pg_terminate_backend(l.pid) from pg_locks l join pg_stat_activity a on a.pid = l.pid
-        where not l.granted and l.locktype = 'relation' and l.mode = 'AccessExclusiveLock'
-        and a.datname = current_database()
+        select pg_terminate_backend(pid) from pg_locks
+        where not granted and locktype = 'relation' and mode = 'AccessExclusiveLock'
+        and database = (select oid from pg_database where datname = current_database())
     """
     async with ledger.connect() as connection, asyncio.timeout(10):
         while not (await connection.execute(text(waiting))).all():  # noqa: ASYNC110 (nor that it is waited for)
