@@ -48,6 +48,7 @@ def create_app(settings: Settings, data_dir: Path | None = None) -> FastAPI:
             watching = [
                 asyncio.create_task(backlog.watch(stop)),
                 asyncio.create_task(services.claims.remind(stop)),
+                asyncio.create_task(services.claims.follow(stop)),
                 _watch_keys(services.claims, data_dir, stop),
             ]
             if settings.deny_file:

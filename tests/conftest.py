@@ -14,6 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from engine.claims import keys
 from engine.claims.durability import Durability
 from engine.claims.store import RedisStore
+from engine.ledger import homes
 from engine.ledger.migrations import migrate
 from engine.ledger.schema import metadata
 from engine.runtime.connections import Stores, open_ledger, open_redis
@@ -69,8 +70,10 @@ async def ledger(postgres_url: str) -> AsyncIterator[AsyncEngine]:
 async def stores(redis: "AsyncRedis", ledger: AsyncEngine) -> AsyncIterator[Stores]:
     scripts = RedisStore(redis, Durability())
     home = await scripts.home()
-    for partition in range(PARTITIONS_AT_HOME):
-        await redis.set(keys.home(partition), home)
+    async with ledger.begin() as connection:
+        for partition in range(PARTITIONS_AT_HOME):
+            await redis.set(keys.home(partition), home)
+            await homes.name(connection, partition, home)
     yield Stores(redis, ledger, scripts)
     scripts.close()
 

@@ -42,11 +42,11 @@ async def health() -> dict[str, str]:
 async def ready(use: ServicesDep) -> dict[str, str]:
     """The process can decide claims: the store is at home, and the ledger has the tables of this version."""
     try:
-        home = await use.stores.scripts.home()
+        await use.stores.scripts.home()
         known = [await use.stores.scripts.ask("GET", keys.home(p)) for p in range(use.settings.partitions)]
     except Unavailable as error:
         raise NotReady(f"the store does not answer: {error.detail}") from error
-    if any(found != home.encode() for found in known):
+    if any(found != use.stores.scripts.trusted.encode() for found in known):
         raise NotReady("the store is being compared with the ledger: is a worker running?")
     try:
         async with use.stores.ledger.connect() as connection:

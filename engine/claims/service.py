@@ -25,7 +25,9 @@ from engine.drops.model import Drop, Status, from_ms
 from engine.drops.service import Drops
 from engine.errors import Refused, Unavailable
 from engine.ids import ClaimId, DropId
+from engine.ledger import homes
 from engine.members.model import Session, check
+from engine.runtime.connections import LEDGER_AWAY
 from engine.runtime.settings import Settings
 
 RENEW_S = 0.1  # between two looks at the ledger while a drop is fenced: each batch would ask for the same
@@ -194,6 +196,21 @@ class Claims:
                 for (drop_id, partition), serial in list(self._told.items()) if home != known else ():
                     await store.claim_batch(self._store, partition, drop_id, 0, serial, ())
                 known = home
+            with suppress(TimeoutError):
+                await asyncio.wait_for(stop.wait(), REMIND_S)
+
+    async def follow(self, stop: asyncio.Event) -> None:
+        """Decide by no store but the one that the ledger names, until `stop` is set.
+
+        One that was left behind, by a failover that it outlived, answers whoever still reaches it, and no worker reads
+        what it gives out. While the ledger is away its last word counts.
+        """
+        while not stop.is_set():
+            with suppress(*LEDGER_AWAY):
+                async with self._ledger.connect() as connection:
+                    named = await homes.read(connection)
+                stores = set(named.values())
+                await self._store.follow(stores.pop() if len(stores) == 1 else "")
             with suppress(TimeoutError):
                 await asyncio.wait_for(stop.wait(), REMIND_S)
 

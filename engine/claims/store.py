@@ -7,6 +7,7 @@ happens to a call that got no answer is unknown, and is said so (`OutcomeUnknown
 
 import asyncio
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any, NamedTuple, Protocol
 
 import structlog
@@ -16,7 +17,7 @@ from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import RedisError, ResponseError
 
 import lua
-from engine.bounds import REPLICA_WAIT_MS
+from engine.bounds import REMIND_S, REPLICA_WAIT_MS
 from engine.claims import durability, keys, replies
 from engine.claims.durability import Durability
 from engine.claims.model import Decision, NotReady, OutcomeUnknown, StoreUnavailable, Verdict
@@ -27,6 +28,7 @@ from engine.ids import ClaimId
 
 _REPLY_HEAD = 3  # now, opens at, closes at
 _HOME = "home"  # the argument that a script names when it must know by which store it is run
+_NO_HOME = ""  # that of no store: whoever is told it decides nothing
 _log = structlog.get_logger(__name__)
 
 
@@ -45,6 +47,8 @@ class ScriptStore(ScriptRunner, Protocol):
 
     async def home(self) -> str: ...
 
+    async def follow(self, named: str) -> None: ...
+
 
 class Home(NamedTuple):
     """Which store a connection leads to: `id` is its replication id, `faults` are what breaks the promise."""
@@ -62,6 +66,7 @@ class RedisStore:
         self._connecting: asyncio.Task[Pipe] | None = None
         self._pipe: Pipe | None = None
         self._home = Home("", [])
+        self._named: str | None = None  # whatever is found may decide
 
     async def run(self, script: lua.Script, keys: Sequence[str], arguments: Sequence[bytes | str | int]) -> Any:
         """The script's reply; a script that names `home` first is given it here.
@@ -69,7 +74,7 @@ class RedisStore:
         Raises `StoreUnavailable` when the script certainly did not run, `OutcomeUnknown` when it may have.
         """
         pipe = await self._open_pipe()
-        given = (self._home.id, *arguments) if script.arguments[:1] == (_HOME,) else arguments
+        given = (self.trusted, *arguments) if script.arguments[:1] == (_HOME,) else arguments
         try:
             try:
                 return await self._call(pipe, "EVALSHA", script.sha, len(keys), *keys, *given)
@@ -107,6 +112,26 @@ class RedisStore:
             raise StoreUnavailable(f"the store refuses to work now ({replies.NOTHING_DONE['READONLY']}): try again")
         self._home = self._home._replace(id=told["master_replid"])
         return self._home.id
+
+    async def follow(self, named: str) -> None:
+        """Let no store decide but the one of this replication id; connections that lead to another are ended.
+
+        Another is told no home, so that it answers `not-ready`.
+        """
+        self._named = named
+        if self._home.id == named or self._pipe is None or not self._pipe.is_open:
+            return
+        with suppress(StoreUnavailable, TimeoutError):
+            async with asyncio.timeout(REMIND_S):  # one that hangs says nothing either
+                await self.home()  # it may have another id by now
+        if self._home.id != named:
+            self._pipe.close()
+            await self._pool.disconnect(inuse_connections=False)
+
+    @property
+    def trusted(self) -> str:
+        """The replication id that scripts are told: of the store found last, or of none when another is named."""
+        return self._home.id if self._named in (None, self._home.id) else _NO_HOME
 
     async def check(self) -> None:
         """Raise `StoreUnsafe` when the store breaks the promise, `StoreUnavailable` when it cannot be asked."""

@@ -16,11 +16,12 @@ from prometheus_client import Gauge
 from sqlalchemy import text
 
 import lua
-from engine.bounds import HOMECOMING_GRACE_S
+from engine.bounds import HOMECOMING_GRACE_S, LEDGER_LOCK_TIMEOUT
 from engine.claims import keys
 from engine.claims.store import pairs
 from engine.drops.model import Actor
-from engine.errors import FlashclaimError
+from engine.errors import FlashclaimError, Unavailable
+from engine.ledger import homes, migrations
 from engine.ledger.rebuild import Rebuild, RebuildRefused
 from engine.runtime.connections import Stores
 
@@ -92,20 +93,32 @@ class Homecoming:
 
     async def look(self) -> bool:
         """Compare whatever store is new; whether all are at home. Raises `Unavailable` and the ledger's errors."""
-        return all([await self._look(partition) for partition in range(self._partitions)])
+        async with self._stores.ledger.begin() as connection:
+            await migrations.hold(connection, LEDGER_LOCK_TIMEOUT)
+            named = await homes.read(connection)
+        return all([await self._look(partition, named.get(partition, "")) for partition in range(self._partitions)])
 
-    async def _look(self, partition: int) -> bool:
-        home = await self._stores.scripts.home()
-        known = await self._stores.scripts.ask("GET", keys.home(partition))
-        if known is not None and known.decode() == home:
+    async def _look(self, partition: int, named: str) -> bool:
+        try:
+            home = await self._stores.scripts.home()
+            known = (await self._stores.scripts.ask("GET", keys.home(partition)) or b"none").decode()
+        except Unavailable:
+            AT_HOME.labels(str(partition)).set(0)
+            raise
+        if known == named == home:
             self._seen.pop(partition, None)
             AT_HOME.labels(str(partition)).set(1)
             return True
         AT_HOME.labels(str(partition)).set(0)
+        if named != home:
+            # Before anything is compared: whoever still serves by another store leaves it within the grace.
+            async with self._stores.ledger.begin() as connection:
+                await migrations.hold(connection, LEDGER_LOCK_TIMEOUT)
+                await homes.name(connection, partition, home)
         now_s = asyncio.get_running_loop().time()
         if self._seen.get(partition, ("", 0.0))[0] != home:
             self._seen[partition] = (home, now_s)
-            _log.warning("store is new", partition=partition, store=home[:8], before=(known or b"none").decode()[:8])
+            _log.warning("store is new", partition=partition, store=home[:8], before=known[:8])
         # Connections that lie idle may lead to the store before; one in use is its user's, who would break by it.
         await self._stores.redis.connection_pool.disconnect(inuse_connections=False)
         drops = await self._recorded(partition)

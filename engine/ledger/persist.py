@@ -11,16 +11,15 @@ from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
 import structlog
-from asyncpg import InterfaceError, PostgresError
 from prometheus_client import Counter, Gauge, Histogram
 from redis.asyncio import Redis
 from redis.exceptions import RedisError, ResponseError
-from sqlalchemy.exc import SQLAlchemyError
 
 from engine.bounds import INGEST_ENTRIES_MAX, TAKE_OVER_IDLE_MS
 from engine.claims import keys
 from engine.claims.outbox import GROUP, StreamEntry, entry_order
 from engine.errors import Unavailable
+from engine.runtime.connections import LEDGER_AWAY
 
 BLOCK_MS = 250
 BACK_OFF_S_MAX = 5.0
@@ -79,7 +78,7 @@ class Persister:
                     while not stop.is_set():
                         await self._step(writer, outbox)
                         back_off_s = 0.1
-            except (RedisError, SQLAlchemyError, PostgresError, InterfaceError, OSError, Unavailable) as error:
+            except (*LEDGER_AWAY, RedisError, Unavailable) as error:
                 _log.warning("store away", partition=partition, error=str(error)[:200], wait_s=back_off_s)
                 await _wait(stop, back_off_s)
                 back_off_s = min(BACK_OFF_S_MAX, back_off_s * 2)

@@ -12,11 +12,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import structlog
-from asyncpg import InterfaceError, PostgresError
 from prometheus_client import Counter, Gauge
 from redis.exceptions import RedisError, ResponseError
 from sqlalchemy import text
-from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 import lua
@@ -33,7 +31,7 @@ from engine.ledger.homecoming import Homecoming, Known, Standing, bring_back, kn
 from engine.ledger.locks import held
 from engine.ledger.remake import stored_claim
 from engine.ledger.vigil import Vigil
-from engine.runtime.connections import Stores
+from engine.runtime.connections import LEDGER_AWAY, Stores
 
 UNITS = Gauge("flashclaim_units", "Where an item's units are: issued, held, returned, free", ["drop", "item", "state"])
 DIFFERENCES = Gauge("flashclaim_differences", "Differences between store and ledger that stand", ["drop"])
@@ -47,7 +45,7 @@ _OPEN = """
     select id from drops where status <> 'draft'
         and (spec->>'closes_at')::timestamptz > now() - interval '1 day' order by id
 """
-_AWAY = (RedisError, SQLAlchemyError, PostgresError, InterfaceError, OSError, FlashclaimError)
+_AWAY = (*LEDGER_AWAY, RedisError, FlashclaimError)
 
 
 @dataclass(slots=True)

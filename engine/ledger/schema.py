@@ -89,6 +89,15 @@ operator_actions = Table(
     UniqueConstraint("drop_id", "act"),
 )
 
+# Which store decides for a partition (engine/ledger/homes.py).
+homes = Table(
+    "homes",
+    metadata,
+    Column("partition", SmallInteger, primary_key=True),
+    Column("home", Text, nullable=False),  # the store's replication id
+    Column("named_at", _Instant, nullable=False, server_default=func.now()),
+)
+
 # What could not be read or does not fit: kept whole, with the reason, and alarmed. Never dropped.
 dead_letters = Table(
     "dead_letters",

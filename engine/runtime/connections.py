@@ -5,13 +5,14 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from asyncpg import InterfaceError, PostgresError
 from redis.asyncio import Redis
 from redis.asyncio.connection import AbstractConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError
+from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from engine.bounds import LEDGER_STATEMENT_S_MAX, STORE_TIMEOUT_S
@@ -20,6 +21,8 @@ from engine.claims.store import RedisStore
 from engine.errors import Misconfigured
 from engine.runtime.settings import Settings
 
+# What a ledger that is away, or ends a connection, is told by: asyncpg's own come while a connection is made.
+LEDGER_AWAY = (SQLAlchemyError, PostgresError, InterfaceError, OSError)
 LEDGER_CONNECTIONS_MAX = 10  # per process; PostgreSQL's default of 100 carries ten processes
 
 

@@ -107,10 +107,11 @@ class Proxy:
     def listen(self) -> None:
         self._proxies.call(self._listen())
 
-    def switch(self, upstream: Upstream) -> None:
-        """Lead to another server from now on; open connections are reset."""
+    def switch(self, upstream: Upstream, *, resets: bool = True) -> None:
+        """Lead to another server from now on; open connections are reset, or stay where they are."""
         self._upstream = upstream
-        self.reset()
+        if resets:
+            self.reset()
 
     def set_trap(self, trap: Trap | None) -> None:
         self._trap = trap

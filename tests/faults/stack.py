@@ -282,15 +282,19 @@ class Stack(Running):
         _order(server, f"REPLICAOF 127.0.0.1 {line.port}")
         return replica
 
-    def promote(self, replica: Part) -> None:
-        """Make a replica the primary: from now on API and worker reach it where they reached the first Valkey."""
+    def promote(self, replica: Part, *, api_stays: bool = False) -> None:
+        """Make a replica the primary: from now on API and worker reach it where they reached the first Valkey.
+
+        An API that stays keeps its connections to the first.
+        """
         server = replica.server
         assert isinstance(server, EmbeddedValkey)
         self.lines["replica", "valkey"].reset()
         _order(server, "REPLICAOF NO ONE")
+        self._replicas.append(self.valkey)  # to be stopped in the end, if it lives
         self._valkey, self.valkey = server, Part("valkey", server)
-        for user in ("api", "worker"):
-            self.lines[user, "valkey"].switch(_port(server))
+        self.lines["api", "valkey"].switch(_port(server), resets=not api_stays)
+        self.lines["worker", "valkey"].switch(_port(server))
 
     async def _migrate(self) -> None:
         async with open_stores(self.settings) as stores:

@@ -20,10 +20,12 @@ class ScriptAccess:
         self._store = store
         self._line: Line | None = None
         self._home = ""
+        self._named: str | None = None
 
     async def run(self, script: lua.Script, keys: Sequence[str], arguments: Sequence[bytes | str | int]) -> Any:
         line = self._connected()
-        given = (self._home, *arguments) if script.arguments[:1] == ("home",) else tuple(arguments)
+        trusted = self._home if self._named in (None, self._home) else ""
+        given = (trusted, *arguments) if script.arguments[:1] == ("home",) else tuple(arguments)
         command = ("script", script.name, tuple(keys), given)
         try:
             return await line.call(lambda: self._store.write(command))
@@ -40,6 +42,11 @@ class ScriptAccess:
     async def home(self) -> str:
         self._connected()
         return self._home
+
+    async def follow(self, named: str) -> None:
+        self._named = named
+        if self._home != named and self._line is not None:
+            self._line.breaks()
 
     def _connected(self) -> Line:
         if self._line is None or not self._line.is_open:

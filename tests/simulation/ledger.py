@@ -45,6 +45,7 @@ class Ledger(Server):
         self.done: dict[str, list[Done]] = {}
         self.claims: dict[tuple[str, int], dict[int, RecordedClaim]] = {}
         self.tickets: dict[tuple[str, str, bytes], ClaimId] = {}
+        self.homes: dict[int, str] = {}
         self.dead_letters: dict[tuple[int, bytes], str] = {}
         self.row_locks: dict[str, Connection] = {}
         self.advisory: dict[int, Connection] = {}

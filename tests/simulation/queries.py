@@ -121,6 +121,18 @@ class Drops:
         return changed, None
 
 
+class Homes:
+    """engine/ledger/homes.py"""
+
+    @staticmethod
+    async def read(connection: Connection) -> dict[int, str]:
+        return dict(await connection.query(lambda ledger: ledger.homes))
+
+    @staticmethod
+    async def name(connection: Connection, partition: int, home: str) -> None:
+        await connection.later(lambda: connection.ledger.homes.update({partition: home}))
+
+
 class Migrations:
     """engine/ledger/migrations: the tables of the model are always those of this version."""
 

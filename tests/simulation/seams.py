@@ -63,6 +63,7 @@ def swapped(
         (drops_model, "secrets", secrets),
         (persist, "time", clock),
         (audit, "time", clock),
+        *((module, "homes", queries.Homes) for module in (claims_service, homecoming)),
         (rebuild, "history", queries.Claims),
         (rebuild, "drops_store", queries.Drops),
         (rebuild, "actions", queries.Actions),
@@ -70,7 +71,7 @@ def swapped(
         (rebuild, "insert", ledger.Insertion),
         (reconcile, "history", queries.Claims),
         (reconcile, "Vigil", queries.Vigil),
-        *((module, "migrations", queries.Migrations) for module in (drops_service, rebuild, reconcile)),
+        *((module, "migrations", queries.Migrations) for module in (drops_service, homecoming, rebuild, reconcile)),
         *((module, "_log", log) for module in (batcher, drops_service, persist, homecoming, reconcile)),
     ]
     before = [(module, name, getattr(module, name)) for module, name, _ in seams]

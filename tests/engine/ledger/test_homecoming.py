@@ -13,6 +13,7 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from engine.bounds import HOMECOMING_GRACE_S
 from engine.claims import keys
 from engine.claims.durability import Durability
 from engine.claims.model import NotReady, OutcomeUnknown, Paused, StoreUnavailable
@@ -224,6 +225,34 @@ async def test_a_first_replica_gives_a_running_store_another_id_and_claims_go_on
         replica.stop()
 
 
+async def test_a_primary_that_outlives_its_failover_decides_nothing_once_another_is_named(
+    watched: Watched, valkey: EmbeddedValkey, tmp_path: Path
+) -> None:
+    """Its name leads this process to it for ever, and it believes itself at home: only the ledger knows better."""
+    replica = EmbeddedValkey(tmp_path)
+    replica.start()
+    other: Any = open_redis(replica.url)
+    stop = asyncio.Event()
+    following = asyncio.create_task(watched.claims.follow(stop))
+    try:
+        await follow(other, valkey)
+        await watched.come_home()
+        await watched.claim_when_ready("m-before")
+        await watched.record()
+        await other.execute_command("REPLICAOF", "NO", "ONE")
+        promoted = Stores(other, watched.stores.ledger, RedisStore(other, Durability()))
+        assert not await Homecoming(promoted, watched.settings.partitions).look()
+        await asyncio.sleep(HOMECOMING_GRACE_S / 2)  # before the new one may decide
+        await refused(watched)
+        assert await watched.stores.redis.get(keys.home(0)) == (await named_by_itself(watched)).encode()
+        promoted.scripts.close()
+    finally:
+        stop.set()
+        await following
+        await other.aclose()
+        replica.stop()
+
+
 async def test_a_drop_that_refuses_its_rebuild_does_not_hold_up_the_others(
     watched: Watched, valkey: EmbeddedValkey
 ) -> None:
@@ -236,6 +265,12 @@ async def test_a_drop_that_refuses_its_rebuild_does_not_hold_up_the_others(
     await refused(watched)
     await watched.drops.create(drop_spec("other"), BOSS)
     await watched.drops.launch("other", BOSS)
+
+
+async def named_by_itself(watched: Watched) -> str:
+    """The replication id of the store that the process reaches."""
+    told: dict[str, str] = await watched.stores.redis.info("replication")
+    return told["master_replid"]
 
 
 async def cut_tail(valkey: EmbeddedValkey, valkey_dir: Path, *, until_lost: bytes) -> None:

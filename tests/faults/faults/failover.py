@@ -3,6 +3,7 @@
 import asyncio
 import os
 import sys
+from functools import partial
 from pathlib import Path
 
 from redis.asyncio import Redis
@@ -24,15 +25,33 @@ _STATUS_AND_EPOCH = select(drops.c.status, drops.c.epoch)
 
 async def _promoted(scene: Scene[Stack]) -> None:
     """What the replica lacks and the ledger has comes back by itself; what the ledger lacks too, by receipts."""
-    scene.rush.may_refuse |= {"wrong-status", "paused"}
-    replica = await asyncio.to_thread(scene.stack.start_replica)
-    await _synced(replica)
+    replica = await _replica(scene)
     await scene.moment()
     scene.stack.lines["replica", "valkey"].carry(STALLED)
     await asyncio.sleep(LAGS_S)
     await asyncio.to_thread(scene.stack.valkey.kill)
     scene.heals()
     await asyncio.to_thread(scene.stack.promote, replica)
+    await _brought_back(scene)
+
+
+async def _outlived(scene: Scene[Stack]) -> None:
+    """The API goes on with the old primary, whose outbox nobody reads, until the ledger names the new one."""
+    replica = await _replica(scene)
+    await scene.moment()
+    await asyncio.to_thread(partial(scene.stack.promote, replica, api_stays=True))
+    scene.heals()
+    await _brought_back(scene)
+
+
+async def _replica(scene: Scene[Stack]) -> Part:
+    scene.rush.may_refuse |= {"wrong-status", "paused"}
+    replica = await asyncio.to_thread(scene.stack.start_replica)
+    await _synced(replica)
+    return replica
+
+
+async def _brought_back(scene: Scene[Stack]) -> None:
     async with asyncio.timeout(STEP_S_MAX):
         status = await _rebuilt(scene)
     scene.expected += [Verb.REBUILD]
@@ -112,6 +131,12 @@ FAILOVER = [
         "replica-promoted",
         f"the replica hears nothing for {LAGS_S:.0f} s, the primary is killed, the replica takes its place",
         _promoted,
+        _stack,
+    ),
+    Fault(
+        "primary-outlives",
+        "a replica takes the primary's place, which lives on, and the API's connections still lead to it",
+        _outlived,
         _stack,
     ),
     Fault("kill-rebuild", "SIGKILL of `flashclaim rebuild` in the middle of a rebuild", _rebuild_killed),
