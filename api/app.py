@@ -45,14 +45,7 @@ def create_app(settings: Settings, data_dir: Path | None = None) -> FastAPI:
             app.state.services = services
             app.state.live = drops.LiveFeed()
             stop = asyncio.Event()
-            watching = [
-                asyncio.create_task(backlog.watch(stop)),
-                asyncio.create_task(services.claims.remind(stop)),
-                asyncio.create_task(services.claims.follow(stop)),
-                _watch_keys(services.claims, data_dir, stop),
-            ]
-            if settings.deny_file:
-                watching.append(asyncio.create_task(watch(settings.deny_file, services.control.use, stop)))
+            watching = _watch(services, backlog, data_dir, stop)
             _calm_collector()
             yield {"gate": Gate(services, CORSMiddleware(app, **cors) if cors else None)}
             if services.control.shared is not None:
@@ -81,11 +74,17 @@ def create_app(settings: Settings, data_dir: Path | None = None) -> FastAPI:
     return app
 
 
-def _watch_keys(service: Claims, data_dir: Path | None, stop: asyncio.Event) -> "asyncio.Future[Any]":
-    """Take up keys that were rotated; those of the environment stay until the process ends."""
-    if data_dir is None:
-        return asyncio.ensure_future(stop.wait())
-    return asyncio.create_task(keyfile.watch(data_dir, stop, lambda: service.use_keys(load_settings(data_dir))))
+def _watch(
+    services: Services, backlog: Backlog, data_dir: Path | None, stop: asyncio.Event
+) -> list[asyncio.Task[None]]:
+    """What a process looks after beside its requests, until `stop` is set; keys of the environment stay as they are."""
+    claims, deny_file = services.claims, services.settings.deny_file
+    watches = [backlog.watch(stop), claims.remind(stop), claims.follow(stop)]
+    if data_dir is not None:
+        watches.append(keyfile.watch(data_dir, stop, lambda: claims.use_keys(load_settings(data_dir))))
+    if deny_file:
+        watches.append(watch(deny_file, services.control.use, stop))
+    return [asyncio.create_task(watching) for watching in watches]
 
 
 def _services(settings: Settings, stores: Stores, backlog: Backlog, denied: DenyList) -> Services:

@@ -14,10 +14,11 @@ from tests.simulation.store import Part, Place, Store, place_of
 class ScriptAccess:
     """In the place of `engine.claims.store.RedisStore`: one connection, and the home that it led to at first."""
 
-    def __init__(self, network: Network, process: Process, store: Store) -> None:
+    def __init__(self, network: Network, process: Process, store: Store, pool: "Pool") -> None:
+        self._pool = pool
         self._network = network
         self._process = process
-        self._store = store
+        self._named_store = self._store = store
         self._line: Line | None = None
         self._home = ""
         self._named: str | None = None
@@ -47,9 +48,16 @@ class ScriptAccess:
         self._named = named
         if self._home != named and self._line is not None:
             self._line.breaks()
+            await self._pool.disconnect()
+
+    def stay_with(self, store: Store) -> None:
+        """The connection leads to a store that was left behind, and the next one does not."""
+        self._store, self._home = store, store.replication_id
+        self._line = self._network.line(self._process, store)
 
     def _connected(self) -> Line:
         if self._line is None or not self._line.is_open:
+            self._store = self._named_store
             try:
                 self._line = self._network.line(self._process, self._store)
             except Broken as error:
@@ -59,19 +67,31 @@ class ScriptAccess:
 
 
 class Pool:
-    """The pool of a client: each call of the model finds the store that is there."""
+    """The pool of a client, whose connections may lead to a store that was left behind."""
 
-    async def disconnect(self, inuse_connections: bool = True) -> None: ...
+    def __init__(self, redis: "RedisAccess") -> None:
+        self._redis = redis
+
+    async def disconnect(self, inuse_connections: bool = True) -> None:
+        self._redis.find()
 
 
 class RedisAccess:
     """In the place of `redis.asyncio.Redis`: each call on a connection of its own."""
 
     def __init__(self, network: Network, process: Process, store: Store) -> None:
-        self.connection_pool = Pool()
+        self.connection_pool = Pool(self)
         self._network = network
         self._process = process
+        self._named_store = self._store = store
+
+    def stay_with(self, store: Store) -> None:
+        """As `ScriptAccess.stay_with`."""
         self._store = store
+
+    def find(self) -> None:
+        """Go where the name leads."""
+        self._store = self._named_store
 
     async def _call(self, do: Callable[[], Any]) -> Any:
         return await self._network.call(self._process, self._store, do)

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 # A limit or a stock that somebody changes by hand holds again when the reconciler has seen it, not before.
 _UNSAFE_BY_HAND = (promises.oversold, promises.over_limit, promises.one_ticket_one_claim)
 _UNSAFE_BY_RECEIPTS = (promises.oversold, promises.unbalanced)
+_UNSAFE_BY_HASTE = (promises.over_limit,)  # who claims anew after a hasty resume, and then brings a receipt, keeps both
 
 
 def is_quiet(world: "World") -> bool:
@@ -49,6 +50,8 @@ def look(world: "World") -> None:
         is_excused = is_seen_to or (bool(world.tampered) and promise in _UNSAFE_BY_HAND)
         # A claim that a receipt brings back may stand on a release or a restock that is lost: people are told.
         is_excused = is_excused or (promise in _UNSAFE_BY_RECEIPTS and world.has_brought_back)
+        is_hasty = world.has_brought_back and any(event.what == "resume" for event in world.plan.events)
+        is_excused = is_excused or (promise in _UNSAFE_BY_HASTE and is_hasty)
         for difference in promise(_filled(world, history) if promise is promises.serial_gaps else history):
             if not is_excused:
                 world.breaks(promise.__name__, difference)

@@ -40,6 +40,17 @@ async def _failover(world: "World", _down_s: float) -> None:
         await _without(world, world.chance.choice(world.apis))
 
 
+async def _outlived(world: "World", down_s: float) -> None:
+    """A failover that the primary outlives, with a process that still reaches it."""
+    primary, stays = world.store.twin(), world.chance.choice(world.apis)
+    failover = asyncio.create_task(_failover(world, down_s))
+    await asyncio.sleep(0)
+    world.counts["lost writes"] += 1  # whatever the primary goes on to give out
+    if primary.is_up and stays.process.is_alive:
+        stays.stay_with(primary)
+    await failover
+
+
 async def _emptied(world: "World", _down_s: float) -> None:
     world.counts["crashes"] += 1
     world.store.lose_everything()
@@ -204,6 +215,7 @@ _EVENTS: Mapping[str, Callable[["World", float], Awaitable[None]]] = {
     "ledger": partial(_servers, ("ledger",)),
     "store and ledger": partial(_servers, ("store", "ledger")),
     "failover": _failover,
+    "outlived": _outlived,
     "emptied": _emptied,
     "lines": _lines,
     "storm": _storm,

@@ -46,10 +46,10 @@ class Judge:
         self.latest_ms = max(now_ms, self.latest_ms)
         state = part.state.drops.get(drop_id)
         before = _copied(state, {request.subject for request, _ in asked}) if state is not None else None
-        home = part.state.home
+        home, told = part.state.home, max(caller.told, part.state.told.get(drop_id, 0))
         decisions = model.decide_batch(part.state, drop_id, caller, asked, now_ms)
         self.decisions.update(decision.verdict.name for decision in decisions)
-        if before is None or home != caller.home or caller.told > before.serial:
+        if before is None or home != caller.home or told > before.serial:
             why = "absent" if before is None else "not at home" if home != caller.home else "behind what was told"
             if any(decision.verdict is not Verdict.NOT_READY for decision in decisions):
                 self.breaks("unready store decides", f"{drop_id}: the state is {why}")
@@ -80,6 +80,12 @@ class Judge:
 
     def fenced(self, partition: int, drop_id: str, epoch: int) -> None:
         self._ended[partition, drop_id] = epoch
+
+    def twin(self) -> "Judge":
+        """The judge of a store that lives on beside its successor: it hears of the successor's fences no more."""
+        found = copy(self)
+        found._ended = dict(self._ended)
+        return found
 
     def forget_fences(self) -> None:
         """Another store is there: what it was told last counts no more."""

@@ -1,5 +1,7 @@
 """The faults that must be noticed: each breaks one promise of the engine, by a few words."""
 
+from dataclasses import replace
+
 from engine.claims import acts, admission, model, service, store
 from engine.claims.batcher import Batcher
 from engine.ledger import remake
@@ -29,6 +31,7 @@ _FAILOVER_WITHOUT_WORKERS = Plan(
     is_replicated=False,
     events=[Event(1.2, "workers"), Event(1.5, "failover")],
 )
+_OUTLIVED = replace(_FAILOVER_WITHOUT_WORKERS, replica_lag_s=0.0, stocks=[60], events=[Event(0.3, "outlived")])
 
 MUTANTS = (
     Mutant(
@@ -85,7 +88,7 @@ MUTANTS = (
         "a fenced store accepts nothing",
         "fenced store accepts nothing",
         [Edit(model, "_shut", "if epoch != state.epoch or state.fenced:", "if False:")],
-        seed=33,
+        seed=68,
     ),
     Mutant(
         "the home is forgotten",
@@ -99,7 +102,7 @@ MUTANTS = (
         "unready store decides",
         [Edit(model, "decide_batch", " or told > state.serial", "")],
         kinds=(Kind.TAMPERED,),
-        seed=143,
+        seed=152,
     ),
     Mutant(
         "the ticket is not looked up",
@@ -121,14 +124,14 @@ MUTANTS = (
             Edit(model, "_shut", "if now_ms >= state.closes_ms:", "if False:"),
             Edit(model, "decide", "if now_ms >= window.expires_at_ms:", "if False:"),
         ],
-        seed=29,
+        seed=71,
     ),
     Mutant(
         "a ticket's expiry is ignored",
         "an expired ticket never claims",
         "tickets expire",
         [Edit(model, "decide", "if now_ms >= window.expires_at_ms:", "if False:")],
-        seed=24,
+        seed=39,
     ),
     Mutant(
         "a claim is given back twice",
@@ -148,7 +151,7 @@ MUTANTS = (
         "a fenced store accepts nothing",
         "fenced store accepts nothing",
         [Edit(acts, "control", "state.epoch = max(epoch, state.epoch)", "state.fenced = False")],
-        seed=193,
+        seed=198,
     ),
     Mutant(
         "acknowledged before the commit",
@@ -162,7 +165,7 @@ MUTANTS = (
                 "await outbox.acknowledge([entry_id for entry_id, _ in entries])\n    await writer.commit()",
             )
         ],
-        seed=85,
+        seed=99,
     ),
     Mutant(
         "trimmed though pending",
@@ -182,7 +185,7 @@ MUTANTS = (
                 "try:\n        await writer.commit()\n    except OSError:\n        pass",
             )
         ],
-        seed=112,
+        seed=199,
     ),
     Mutant(
         "what a dead worker had read is left to it",
@@ -226,15 +229,30 @@ MUTANTS = (
         "duplicate_serials",
         [Edit(service.Claims, "_ask", "if batch.serial_max:", "if False:")],
         kinds=(Kind.FAILOVER,),
-        seed=38,
+        seed=196,
     ),
     Mutant(
         "a process says only by claims what it was told",
         "no serial is given twice",
         "duplicate_serials",
         [Edit(service.Claims, "remind", "if home != known else ()", "if False else ()")],
-        seed=195,
+        seed=321,
         plan=_FAILOVER_WITHOUT_WORKERS,
+    ),
+    Mutant(
+        "a process stays with a store that was left behind",
+        "no serial is given twice",
+        "duplicate_serials",
+        [Edit(service.Claims, "follow", "await self._store.follow(", "await asyncio.sleep(0, ")],
+        plan=_OUTLIVED,
+    ),
+    Mutant(
+        "a store is named when it decides already",
+        "no serial is given twice",
+        "duplicate_serials",
+        [Edit(Homecoming, "_look", "if named != home:", "if named != home and known == home:")],
+        seed=2,
+        plan=_OUTLIVED,
     ),
     Mutant(
         "a rebuild forgets what was given back",
@@ -252,7 +270,7 @@ MUTANTS = (
             Edit(model, "decide_batch", " or told > state.serial", ""),
         ],
         kinds=_LOSING,
-        seed=910,
+        seed=1576,
     ),
     Mutant(
         "a rebuild does not fence first",
@@ -272,7 +290,7 @@ MUTANTS = (
             Edit(model, "decide_batch", " or told > state.serial", ""),
         ],
         kinds=_LOSING,
-        seed=282,
+        seed=292,
     ),
     Mutant(
         "the reconciler pauses nothing",
@@ -287,7 +305,7 @@ MUTANTS = (
         "counters_off",
         [Edit(Reconciler, "_recount", "record.issued(item)", "taken")],
         kinds=(Kind.TAMPERED,),
-        seed=22,
+        seed=70,
     ),
     Mutant(
         "the reconciler puts nothing back",

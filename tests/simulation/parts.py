@@ -47,7 +47,8 @@ class Site:
     def stores(self, process: Process) -> Stores:
         redis = RedisAccess(self.network, process, self.store)
         ledger = LedgerAccess(self.network, process, self.ledger, lambda: round(self._wall_s() * 1000))
-        return Stores(cast(Any, redis), cast(Any, ledger), cast(Any, ScriptAccess(self.network, process, self.store)))
+        scripts = ScriptAccess(self.network, process, self.store, redis.connection_pool)
+        return Stores(cast(Any, redis), cast(Any, ledger), cast(Any, scripts))
 
     def drop_lines(self, process: Process) -> None:
         """The connections of a process that is dead end."""
@@ -68,12 +69,17 @@ class Api:
     def start(self) -> None:
         site = self._site
         self.process = Process(self.name)
-        stores = site.stores(self.process)
+        self.stores = stores = site.stores(self.process)
         self.drops = Drops(stores.redis, stores.scripts, stores.ledger, site.partitions)
         backlog = Backlog(stores.redis, site.partitions, site.settings.outbox_bytes_max)
         self.claims = Claims(stores.scripts, stores.ledger, self.drops, site.settings, backlog)
         self.process.spawn(self.claims.remind(asyncio.Event()))
         self.process.spawn(self.claims.follow(asyncio.Event()))
+
+    def stay_with(self, store: Store) -> None:
+        """Go on with a store that was left behind, as long as the connections last."""
+        for access in (self.stores.redis, self.stores.scripts):
+            cast(Any, access).stay_with(store)
 
     def kill(self) -> None:
         self.process.kill()

@@ -2,7 +2,7 @@
 
 import random
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import NamedTuple
 
@@ -100,6 +100,14 @@ def _events(chance: random.Random, plan: Plan) -> list[Event]:
             is_sure = plan.apis == 1 and plan.weather.broken == 0
             found += [Event(0.5 * ACTIVE_S + at() / 2, chance.choice(TAMPERINGS[: None if is_sure else 3]))]
     return found
+
+
+def outlived(plan: Plan) -> Plan:
+    """With a primary that outlives the failover: the ledger must be there to tell those who stay with it."""
+    (moment_s,) = [event.at_s for event in plan.events if event.what == "failover"][:1]
+    events = [event for event in plan.events if event.what not in ("failover", "ledger", "storm")]
+    weather = Weather(plan.weather.delay_s)
+    return replace(plan, weather=weather, events=sorted([*events, Event(moment_s, "outlived")]))
 
 
 def _failovers(chance: random.Random, at: Callable[[], float]) -> Iterator[Event]:

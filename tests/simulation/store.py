@@ -8,6 +8,7 @@ the last answer; a replica that is promoted is what the log says up to its lag.
 import random
 import re
 from collections.abc import Callable, Sequence
+from copy import copy, deepcopy
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, NamedTuple, Protocol
@@ -58,6 +59,8 @@ class Judge(Protocol):
     def fenced(self, partition: int, drop_id: str, epoch: int) -> None: ...
 
     def forget_fences(self) -> None: ...
+
+    def twin(self) -> "Judge": ...
 
     def rebuilt(self, part: Part, partition: int, drop_id: str, act: Act, subjects: int) -> str: ...
 
@@ -144,6 +147,14 @@ class Store(Server):
         self.log = [logged for logged in self.log if logged.done_s <= known_s]
         self.start()
         return before - len(self.log)
+
+    def twin(self) -> "Store":
+        """What lives on where a replica takes this store's place: the same state, for those who stay with it."""
+        found = copy(self)
+        found.lines, found.on_news = {}, []
+        found._judge = found._its_judge = self._its_judge.twin()
+        found.log, found.parts = list(self.log), deepcopy(self.parts)
+        return found
 
     def lose_everything(self) -> None:
         self.crash()

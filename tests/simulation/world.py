@@ -21,12 +21,13 @@ from tests.simulation.loop import SimulatedLoop
 from tests.simulation.network import Network, Process, Weather
 from tests.simulation.parts import Api, Site, Worker
 from tests.simulation.people import DROP_ID, Member, Operator, Told, reach
-from tests.simulation.plan import ACTIVE_S, Kind, Plan, draw
+from tests.simulation.plan import ACTIVE_S, Kind, Plan, draw, outlived
 from tests.simulation.seams import Log, swapped
 from tests.simulation.store import Store
 
 BEGAN_MS = 1_750_000_000_000
 TRACE_LINES = 200
+OUTLIVED_EVERY = 4  # failovers: whose primary lives on
 HEALED_S_MAX = 60.0
 ROUNDS_S = 3.2  # six rounds of the reconciler: one to come around, two to be sure, and again for what hid behind it
 
@@ -50,6 +51,8 @@ class World:
         self.seed = seed
         self.chance = random.Random(seed)
         self.plan = draw(self.chance) if plan is None else plan
+        if plan is None and self.plan.kind is Kind.FAILOVER and seed % OUTLIVED_EVERY == 0:
+            self.plan = outlived(self.plan)
         self.loop = SimulatedLoop(self.chance)
         self.network = Network(self.loop, self.chance)
         self.api_skew_s = 0.0
