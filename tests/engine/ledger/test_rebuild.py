@@ -10,6 +10,7 @@ from sqlalchemy import text
 
 from engine.claims import keys, receipt
 from engine.claims.model import ClaimReleased, LimitReached, NotReady, Paused
+from engine.claims.outbox import GROUP
 from engine.claims.receipt import ReceiptBody
 from engine.claims.wire import ClaimRequest, pack_request
 from engine.drops.model import NoSuchDrop, Status
@@ -205,6 +206,61 @@ class TestFromTheLedger:
         await rushed.record()
         assert len({claim.claim_id for claim in told}) == 20
         assert (await rushed.audit()).details == []
+
+
+async def readers(rushed: Rushed) -> dict[str, int]:
+    """Who reads the outboxes, and how many entries each has pending."""
+    found: dict[str, int] = {}
+    for partition in range(rushed.settings.partitions):
+        for reader in await rushed.stores.redis.xinfo_consumers(keys.outbox(partition), GROUP):
+            name = reader["name"].decode()
+            found[name] = found.get(name, 0) + reader["pending"]
+    return found
+
+
+class TestItsReader:
+    """A rebuild reads the outbox as one more consumer of the workers' group."""
+
+    @pytest.mark.parametrize("partitions", [1, 3])
+    async def test_is_gone_afterwards(
+        self, stores: Stores, settings: Settings, tmp_path: Path, partitions: int
+    ) -> None:
+        split = settings.model_copy(update={"partitions": partitions})
+        rushed = Rushed(stores, split, tmp_path / "claims.jsonl")
+        await rushed.rush()
+        await rebuild(rushed).report()
+        assert await readers(rushed) == {"test": 0}
+        await rebuild(rushed).apply(BOSS, "")
+        assert await readers(rushed) == {"test": 0}
+
+    async def test_stays_with_what_it_has_not_written_and_the_next_rebuild_writes_it(
+        self, rushed: Rushed, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Another dry run of the drop reads a claim just before this one leaves, and is killed."""
+        leave = Rebuild._leave
+
+        async def read_then_leave(self: Rebuild, consumer: str) -> None:
+            await rushed.claim("m-late")
+            assert await rushed.stores.redis.xreadgroup(GROUP, consumer, {keys.outbox(0): ">"})
+            await leave(self, consumer)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Rebuild, "_leave", read_then_leave)
+            await rebuild(rushed).report()
+        assert await readers(rushed) == {"test": 0, "rebuild-trial": 1}
+        assert (await rebuild(rushed).report()).claims == CLAIMS + 1
+        assert await readers(rushed) == {"test": 0}
+        assert (await rushed.audit()).details == []
+
+    async def test_may_be_two_at_once(self, rushed: Rushed) -> None:
+        async def press() -> None:
+            for number in range(20):
+                await rushed.claim(f"busy-{number}")
+
+        await asyncio.gather(press(), *(rebuild(rushed).report() for _ in range(3)))
+        await rushed.record()
+        assert (await rushed.audit()).details == []
+        assert (await rushed.audit()).in_ledger == CLAIMS + 20
 
 
 class TestReceipts:
