@@ -16,6 +16,7 @@ from engine.claims.outbox import GROUP
 from engine.claims.receipt import ReceiptBody
 from engine.claims.wire import ClaimRequest, StoredClaim, pack_request
 from engine.drops.model import Drop, NoSuchDrop, Status, to_ms
+from engine.errors import Unavailable
 from engine.ids import ClaimId, DropId
 from engine.ledger.client_log import read_receipts
 from engine.ledger.locks import held
@@ -317,6 +318,35 @@ class TestReceipts:
         rest = [receipt.verify(rushed.settings.receipt_keyring, receipts[number]) for number in (0, 2)]
         report = await rebuild(rushed, rest).apply(BOSS, "late receipts")
         assert (report.restored, report.skipped, report.claims) == (2, [], CLAIMS + 4)
+        await rushed.record()
+        assert (await rushed.audit()).details == []
+
+    async def test_a_serial_that_a_process_tells_of_late_is_given_to_nobody_else(
+        self, rushed: Rushed, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """It says so when the new state is worked out already, and not yet in its place."""
+        (lost,) = await lose_the_store(rushed, unflushed=1)
+        make = Rebuild._make
+
+        async def make_then_hear(self: Rebuild, partition: int, made: Made) -> None:
+            assert made.serial == CLAIMS
+            await make(self, partition, made)
+            with pytest.raises(NotReady):
+                await rushed.claim("m-new")
+            assert await rushed.stores.redis.hget(keys.told(0), "trial") == b"%d" % (CLAIMS + 1)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Rebuild, "_make", make_then_hear)
+            with pytest.raises(Unavailable, match="was changed in the meantime"):
+                await rebuild(rushed).apply(BOSS, "")
+        with pytest.raises(NotReady):
+            await rushed.claim("m-new")
+        report = await rebuild(rushed).apply(BOSS, "again")
+        assert (report.is_paused, report.skipped) == (True, [(0, CLAIMS + 1, CLAIMS + 1)])
+        await rushed.drops.resume("trial", BOSS)
+        assert (await rushed.claim("m-new")).serial == CLAIMS + 2
+        late = await rebuild(rushed, [receipt.verify(rushed.settings.receipt_keyring, lost)]).apply(BOSS, "late")
+        assert (late.restored, late.skipped) == (1, [])
         await rushed.record()
         assert (await rushed.audit()).details == []
 
