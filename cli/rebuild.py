@@ -33,7 +33,8 @@ def register(app: typer.Typer) -> None:
         """Make the store's state of a drop anew from the ledger, under a new epoch.
 
         For a store that was lost, emptied or set back. Nothing is decided for the drop while it runs; the old state is
-        fenced. Without --apply it changes nothing and tells what would differ.
+        fenced. Without --apply it changes nothing and tells what would differ. Where receipts bring back more than
+        there is, it is done, the drop is left paused, and the exit code is 1.
 
         Example:  flashclaim rebuild lychee-2025
                   flashclaim rebuild lychee-2025 --receipts receipts.txt --apply --reason "the store's disk was lost"
@@ -45,7 +46,9 @@ def register(app: typer.Typer) -> None:
             print_json(asdict(report))
         else:
             _show(report)
-        if report.conflicts or faults:
+        for advice in _advice(report):
+            say(advice)
+        if report.conflicts or faults or report.over_stock or report.over_limit:
             raise typer.Exit(1)
 
 
@@ -82,3 +85,16 @@ def _show(report: "Report") -> None:
         say(conflict)
     if not report.is_applied:
         say("nothing was changed: add --apply to do it")
+
+
+def _advice(report: "Report") -> list[str]:
+    """What the operator has to see to: whoever was told of a claim keeps it, also where its unit has gone to others."""
+    partitions = len(report.serials)  # a restock is shared out among them
+    found = [
+        f"{item}: members hold {units} units more than were released, and keep what they were told."
+        f" Before the drop goes on: flashclaim drop restock {report.drop_id} {item} {units * partitions}"
+        for item, units in report.over_stock.items()
+    ]
+    if report.over_limit:
+        found.append(f"{report.over_limit} members hold more than the limit: they keep it, and the audit names them")
+    return found

@@ -170,5 +170,6 @@ async def bring_back(stores: Stores, partitions: int, drop_id: str, reason: str)
         claims=report.claims,
         paused=report.is_paused,
         skipped=report.skipped[:20],
+        over_stock=report.over_stock,
     )
     return True

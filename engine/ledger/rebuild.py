@@ -13,6 +13,7 @@ Until the fifth step is done the drop decides nothing (`not-ready`); it is never
 import asyncio
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
 from hashlib import blake2b
@@ -25,19 +26,19 @@ import lua
 from engine.bounds import LEDGER_LOCK_TIMEOUT, REBUILD_CHUNK_SUBJECTS, REBUILD_DRAIN_S_MAX
 from engine.claims import history, keys
 from engine.claims.history import RecordedClaim
-from engine.claims.outbox import control_text
+from engine.claims.outbox import GROUP, control_text
 from engine.claims.receipt import ReceiptBody
 from engine.claims.store import pairs
 from engine.claims.wire import StoredClaim, pack_stored, unpack_stored
 from engine.drops import store as drops_store
-from engine.drops.model import Actor, Control, Drop, NoSuchDrop, Status, Verb, after, from_ms, store_fields
+from engine.drops.model import Actor, Control, Drop, NoSuchDrop, Status, Verb, after, from_ms, store_fields, to_ms
 from engine.errors import Refused, Unavailable
-from engine.ledger import actions, migrations, remake
+from engine.ledger import actions, evidence, migrations, remake
 from engine.ledger.audit import wait_until_recorded
 from engine.ledger.ingest import writer_of
 from engine.ledger.locks import held
 from engine.ledger.persist import Persister
-from engine.ledger.remake import Brought, Made
+from engine.ledger.remake import Brought, Excess, Made
 from engine.ledger.schema import claims
 from engine.runtime.connections import Stores
 
@@ -60,8 +61,9 @@ class Report:
 
     `claims` are in the new state, `restored` of them by receipts alone; `superseded` are receipts of lost claims whose
     tickets have got another claim since. `skipped` are serials that somebody was told of and that nobody has proved
-    yet: they are given to nobody else. `only_in_store`, `only_in_ledger` and `other` name differences to the state that
-    was there (`had_state`).
+    yet: they are given to nobody else. `over_stock` are units of each item that members hold beyond what was released,
+    `over_limit` is how many subjects hold more than the limit: they keep what they were told. `only_in_store`,
+    `only_in_ledger` and `other` name differences to the state that was there (`had_state`).
     """
 
     drop_id: str
@@ -74,6 +76,8 @@ class Report:
     superseded: list[str]
     serials: dict[int, int]
     skipped: list[tuple[int, int, int]]  # partition, first, last
+    over_stock: dict[str, int]
+    over_limit: int
     only_in_store: list[str]
     only_in_ledger: list[str]
     other: list[str]
@@ -97,7 +101,8 @@ class Rebuild:
         return (await self._plan(pause=False)).report
 
     async def apply(self, actor: Actor, reason: str, *, pause: bool = False, fences_first: bool = False) -> Report:
-        """Do it. `pause` leaves a launched drop paused; so does a serial that was told and that nobody can prove.
+        """Do it. `pause` leaves a launched drop paused; so does a serial that was told and that nobody can prove, and
+        more units told than there are.
 
         A refusal leaves all as it was; with `fences_first`, for a state that is not trusted, the drop stays fenced.
 
@@ -141,7 +146,8 @@ class Rebuild:
         """Record what the outboxes hold, whether or not a worker lives."""
         stop = asyncio.Event()
         redis, ledger = self._stores.redis, self._stores.ledger
-        worker = Persister(redis, writer_of(ledger), self._partitions, f"rebuild-{self._drop_id}")
+        name = f"rebuild-{self._drop_id}"
+        worker = Persister(redis, writer_of(ledger), self._partitions, name)
         working = asyncio.create_task(worker.run(stop))
         try:
             if not await wait_until_recorded(redis, self._partitions, REBUILD_DRAIN_S_MAX):
@@ -149,6 +155,13 @@ class Rebuild:
         finally:
             stop.set()
             await working
+            await self._leave(name)
+
+    async def _leave(self, consumer: str) -> None:
+        """Leave no reader behind in the outboxes' group; one that has something pending stays for the next rebuild."""
+        for partition in range(self._partitions):
+            with suppress(Unavailable):  # nothing depends on it
+                await self._stores.scripts.run(lua.load("leave"), (keys.outbox(partition),), (GROUP, consumer))
 
     async def _plan(self, *, pause: bool) -> "_Plan":
         await self._read()  # or an unknown drop would be found after the wait
@@ -158,6 +171,7 @@ class Rebuild:
         drop = await self._read()
         async with self._stores.ledger.connect() as connection:
             recorded = [row async for page in history.of_drop(connection, drop.id) for row in page]
+            limits = evidence.limits(await actions.on_drop(connection, drop.id))
         brought = remake.brought(recorded, self._receipts)
         brought.conflicts += [
             f"{row.claim_id}: a receipt names item {row.item}, the drop has {len(drop.spec.items)}"
@@ -171,6 +185,7 @@ class Rebuild:
         for partition, (fields, stored) in enumerate(there):
             told = int(await self._stores.scripts.ask("HGET", keys.told(partition), drop.id) or 0)
             plan.add(partition, rows[partition], fields, stored, told)
+        plan.weigh(limits, to_ms(await self._now()))
         return plan
 
     async def _stored(self, partition: int) -> tuple[dict[bytes, bytes], dict[str, list[StoredClaim]]]:
@@ -257,6 +272,7 @@ class _Plan:
         self._pause = pause
         self._differences: list[remake.Difference] = []
         self._had_state = True
+        self._excess = Excess({}, 0)
         self.made: dict[int, Made] = {}
 
     def add(
@@ -281,6 +297,11 @@ class _Plan:
                 " (bring their receipts, or see the dead letters)"
             )
 
+    def weigh(self, limits: Sequence[tuple[int, int, int]], now_ms: int) -> None:
+        """Look for what was told beyond stock and limit; past the stock the drop gives out nothing more."""
+        self._excess = remake.excess(self.drop, self.made, limits, now_ms)
+        self._pause = self._pause or bool(self._excess.units)
+
     def check(self) -> None:
         """Raise `RebuildRefused` where the new state would contradict or forget something."""
         if self._conflicts:
@@ -294,6 +315,7 @@ class _Plan:
             "restored": len(self.restored),
             "serials": {str(partition): made.serial for partition, made in self.made.items()},
             "skipped": [list(gap) for gap in self._skipped()],
+            "over_stock": self._excess.units,
         }
 
     @property
@@ -302,13 +324,15 @@ class _Plan:
             drop_id=self.drop.id,
             epoch=self.drop.epoch + 1,
             is_applied=False,
-            is_paused=self._pause or self.drop.status is Status.PAUSED,
+            is_paused=self.drop.status is Status.PAUSED or (self._pause and self.drop.status is Status.LAUNCHED),
             had_state=self._had_state,
             claims=sum(len(held) for made in self.made.values() for held in made.claims.values()),
             restored=len(self.restored),
             superseded=[str(claim_id) for claim_id in self._superseded],
             serials={partition: made.serial for partition, made in self.made.items()},
             skipped=self._skipped(),
+            over_stock=self._excess.units,
+            over_limit=self._excess.subjects,
             only_in_store=self._named("only_in_store"),
             only_in_ledger=self._named("only_made"),
             other=self._named("other"),

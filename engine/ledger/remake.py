@@ -3,15 +3,19 @@
 What is made equals what the store had, but for claims that never reached the ledger; receipts bring those back.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import pairwise
+from itertools import chain, pairwise
 
 from engine.claims.history import RecordedClaim
 from engine.claims.receipt import ReceiptBody
 from engine.claims.wire import StoredClaim
-from engine.drops.model import from_ms, to_ms
+from engine.drops.model import Drop, from_ms, split, to_ms
 from engine.ids import ClaimId
+from engine.ledger import promises
+from engine.ledger.evidence import stored_fact
+from engine.ledger.promises import History
 
 Held = Mapping[str, Sequence[StoredClaim]]  # subject → claims
 
@@ -41,6 +45,43 @@ def make(recorded: Iterable[RecordedClaim], items: int, serial_min: int) -> Made
             taken[row.item] += row.quantity
     serial = max([serial_min, *serials[-1:]])
     return Made(serial, taken, claims, _gaps(serials, serial))
+
+
+@dataclass(frozen=True, slots=True)
+class Excess:
+    """What was told beyond stock and limit: claims that came back after their units were given to others.
+
+    `units` are those of each item that were never released, over all partitions, each against its own share: where one
+    is over, the others still give out theirs. `subjects` is how many have claims over the limit of their moment.
+    """
+
+    units: dict[str, int]
+    subjects: int
+
+
+def excess(drop: Drop, made: Mapping[int, Made], limits: Sequence[tuple[int, int, int]], now_ms: int) -> Excess:
+    """What the made state holds beyond what may be given out; `limits` are as in `engine.ledger.promises.History`."""
+    facts = [
+        stored_fact(drop.id, partition, subject, claim)
+        for partition, state in made.items()
+        for subject, held in state.claims.items()
+        if len(held) > 1 or held[0].quantity > 1  # one unit is within every limit
+        for claim in held
+    ]
+    # A store's clock that was set back takes no wave back that has been given out.
+    claimed = (claim.at_ms for state in made.values() for held in state.claims.values() for claim in held)
+    at_ms = max(chain([now_ms], claimed))
+    units: Counter[str] = Counter()
+    for partition, state in made.items():
+        released: Counter[int] = Counter()
+        for wave in drop.spec.releases():
+            for item, quantity in wave.stock.items() if to_ms(wave.at) <= at_ms else ():
+                released[drop.item_index(item) or 0] += split(quantity, len(made), partition)
+        for number, taken in state.taken.items():
+            if taken > released[number]:
+                units[drop.spec.items[number - 1].id] += taken - released[number]
+    known = History(drop.spec.limit_per_member, drop.opens_ms, drop.closes_ms, (), stored=facts, limits=limits)
+    return Excess(dict(units), len(promises.over_limit(known)))
 
 
 @dataclass(slots=True)

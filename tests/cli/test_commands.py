@@ -19,6 +19,7 @@ from engine.claims import keys
 from engine.runtime.connections import open_stores
 from engine.runtime.servers import free_port, is_running, stop_process
 from engine.runtime.settings import load_settings
+from tests.factories.drops import drop_json
 
 ROOT = Path(__file__).parents[2]
 EXAMPLE = ROOT / "examples" / "lychee-2025.yaml"
@@ -141,6 +142,46 @@ def test_a_drop_is_rebuilt_from_the_ledger_and_from_receipts(terminal: Terminal,
     assert json.loads(terminal.good("claim", "lost", "--ticket", ticket, "--json")) == claims[1]
     assert json.loads(terminal.good("audit", "lost", "--json"))["differences"] == 0
     assert terminal.run("rebuild", "nothing").returncode == 1
+
+
+def test_a_rebuild_says_what_was_told_beyond_the_stock_and_what_to_do(terminal: Terminal, tmp_path: Path) -> None:
+    """The only box was lost with the store, and went to somebody else before its receipt was there."""
+    (tmp_path / "scarce.json").write_text(json.dumps(drop_json("scarce", stock=1)))
+    terminal.good("drop", "create", str(tmp_path / "scarce.json"))
+    terminal.good("drop", "launch", "scarce")
+    tickets = [
+        terminal.good("ticket", "scarce", "--token", terminal.good("token", "member", member).strip()).strip()
+        for member in ("m-1", "m-2")
+    ]
+    first = json.loads(terminal.good("claim", "scarce", "--ticket", tickets[0], "--json"))
+    terminal.good("audit", "scarce")
+    settings = load_settings(terminal.data_dir)
+    with Redis.from_url(settings.redis_url) as redis:
+        redis.delete(keys.drop(0, "scarce"), keys.claims(0, "scarce"))
+
+    async def forget() -> None:
+        async with open_stores(settings) as stores, stores.ledger.begin() as connection:
+            await connection.execute(text("delete from claims where drop_id = 'scarce'"))
+
+    asyncio.run(forget())
+    assert terminal.run("claim", "scarce", "--ticket", tickets[1]).returncode == 3
+    assert json.loads(terminal.good("rebuild", "scarce", "--apply", "--json"))["is_paused"]
+    terminal.good("drop", "resume", "scarce")
+    terminal.good("claim", "scarce", "--ticket", tickets[1])
+    brought = tmp_path / "receipts.txt"
+    brought.write_text(first["receipt"])
+    advice = "flashclaim drop restock scarce box 1\n"
+    dry = terminal.run("rebuild", "scarce", "--receipts", str(brought))
+    assert (dry.returncode, "over_stock\t{'box': 1}" in dry.stdout, advice in dry.stderr) == (1, True, True)
+    done = terminal.run("rebuild", "scarce", "--receipts", str(brought), "--apply", "--json")
+    report = json.loads(done.stdout)
+    assert (done.returncode, advice in done.stderr) == (1, True)
+    assert (report["is_applied"], report["is_paused"], report["claims"]) == (True, True, 2)
+    assert (report["over_stock"], report["over_limit"]) == ({"box": 1}, 0)
+    assert json.loads(terminal.good("claim", "scarce", "--ticket", tickets[0], "--json")) == first
+    terminal.good(*advice.split()[1:])
+    terminal.good("drop", "resume", "scarce")
+    assert json.loads(terminal.good("rebuild", "scarce", "--json"))["over_stock"] == {}
 
 
 def test_a_drop_is_steered(terminal: Terminal) -> None:

@@ -24,7 +24,7 @@ MAY_IMPORT = {
 BANNED_NAMES = {"utils", "helpers", "common", "core", "manager", "base", "lib", "misc"}
 FILE_LINES_MAX, FUNCTION_LINES_MAX = 400, 50
 LONG_FUNCTIONS = {"upgrade"}  # a migration is written once and read as a list
-WRITES = {"HSET", "HDEL", "XADD", "DEL", "UNLINK", "RENAME", "SET"}
+WRITES = {"HSET", "HDEL", "XADD", "DEL", "UNLINK", "RENAME", "SET", "XGROUP"}
 SCRIPTS = sorted(path.stem for path in (ROOT / "lua").glob("*.lua"))
 
 

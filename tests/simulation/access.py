@@ -24,6 +24,8 @@ class ScriptAccess:
         self._named: str | None = None
 
     async def run(self, script: lua.Script, keys: Sequence[str], arguments: Sequence[bytes | str | int]) -> Any:
+        if script.name == "leave":
+            return b"left"  # the model's groups know only consumers that have something pending, and those stay
         line = self._connected()
         trusted = self._home if self._named in (None, self._home) else ""
         given = (trusted, *arguments) if script.arguments[:1] == ("home",) else tuple(arguments)

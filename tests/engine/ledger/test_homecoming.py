@@ -253,6 +253,22 @@ async def test_a_primary_that_outlives_its_failover_decides_nothing_once_another
         replica.stop()
 
 
+async def test_a_connection_in_use_goes_on_where_a_store_is_new_and_an_idle_one_is_closed(watched: Watched) -> None:
+    """An idle one may lead to the store before; whoever waits for an answer on another gets it."""
+    redis: Any = watched.stores.redis
+    waiting = asyncio.create_task(redis.blpop("asked", timeout=10))
+    async with asyncio.timeout(10):
+        while (await redis.info("clients"))["blocked_clients"] == 0:  # noqa: ASYNC110 (the store tells nobody)
+            await asyncio.sleep(0.01)
+    idle = await redis.client_id()
+    assert await redis.client_id() == idle
+    await redis.delete(keys.home(0))
+    assert not await watched.homecoming.look()
+    assert await redis.client_id() != idle
+    await redis.rpush("asked", "answer")
+    assert await waiting == (b"asked", b"answer")
+
+
 async def test_a_drop_that_refuses_its_rebuild_does_not_hold_up_the_others(
     watched: Watched, valkey: EmbeddedValkey
 ) -> None:

@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+import re
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -9,16 +11,21 @@ import pytest
 from sqlalchemy import text
 
 from engine.claims import keys, receipt
-from engine.claims.model import ClaimReleased, LimitReached, NotReady, Paused
+from engine.claims.model import ClaimReleased, LimitReached, NotReady, Paused, SoldOut
+from engine.claims.outbox import GROUP
 from engine.claims.receipt import ReceiptBody
-from engine.claims.wire import ClaimRequest, pack_request
-from engine.drops.model import NoSuchDrop, Status
+from engine.claims.wire import ClaimRequest, StoredClaim, pack_request
+from engine.drops.model import Drop, NoSuchDrop, Status, to_ms
+from engine.errors import Unavailable
 from engine.ids import ClaimId, DropId
 from engine.ledger.client_log import read_receipts
 from engine.ledger.locks import held
 from engine.ledger.rebuild import Rebuild, RebuildBusy, RebuildRefused, lock_of
+from engine.ledger.reconcile import Reconciler
+from engine.ledger.remake import Made, excess
 from engine.runtime.connections import Stores
 from engine.runtime.settings import Settings
+from tests.factories.drops import drop_spec
 from tests.factories.rushed import BOSS, CLAIMS, Rushed
 
 CLAIMS_KEY, DROP_KEY = keys.claims(0, "trial"), keys.drop(0, "trial")
@@ -50,6 +57,18 @@ async def lose_the_store(rushed: Rushed, *, unflushed: int = 0) -> list[str]:
     for partition in range(rushed.settings.partitions):
         await rushed.stores.redis.set(keys.home(partition), await rushed.stores.scripts.home())
     return receipts
+
+
+async def sell_out(rushed: Rushed) -> None:
+    """Give out every box, in each partition."""
+    refused = 0
+    for number in range(300):
+        try:
+            await rushed.claim(f"other-{number}")
+        except SoldOut:
+            refused += 1
+    await rushed.record()
+    assert refused > 100, "each partition has refused somebody"
 
 
 class TestRefused:
@@ -207,6 +226,61 @@ class TestFromTheLedger:
         assert (await rushed.audit()).details == []
 
 
+async def readers(rushed: Rushed) -> dict[str, int]:
+    """Who reads the outboxes, and how many entries each has pending."""
+    found: dict[str, int] = {}
+    for partition in range(rushed.settings.partitions):
+        for reader in await rushed.stores.redis.xinfo_consumers(keys.outbox(partition), GROUP):
+            name = reader["name"].decode()
+            found[name] = found.get(name, 0) + reader["pending"]
+    return found
+
+
+class TestItsReader:
+    """A rebuild reads the outbox as one more consumer of the workers' group."""
+
+    @pytest.mark.parametrize("partitions", [1, 3])
+    async def test_is_gone_afterwards(
+        self, stores: Stores, settings: Settings, tmp_path: Path, partitions: int
+    ) -> None:
+        split = settings.model_copy(update={"partitions": partitions})
+        rushed = Rushed(stores, split, tmp_path / "claims.jsonl")
+        await rushed.rush()
+        await rebuild(rushed).report()
+        assert await readers(rushed) == {"test": 0}
+        await rebuild(rushed).apply(BOSS, "")
+        assert await readers(rushed) == {"test": 0}
+
+    async def test_stays_with_what_it_has_not_written_and_the_next_rebuild_writes_it(
+        self, rushed: Rushed, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Another dry run of the drop reads a claim just before this one leaves, and is killed."""
+        leave = Rebuild._leave
+
+        async def read_then_leave(self: Rebuild, consumer: str) -> None:
+            await rushed.claim("m-late")
+            assert await rushed.stores.redis.xreadgroup(GROUP, consumer, {keys.outbox(0): ">"})
+            await leave(self, consumer)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Rebuild, "_leave", read_then_leave)
+            await rebuild(rushed).report()
+        assert await readers(rushed) == {"test": 0, "rebuild-trial": 1}
+        assert (await rebuild(rushed).report()).claims == CLAIMS + 1
+        assert await readers(rushed) == {"test": 0}
+        assert (await rushed.audit()).details == []
+
+    async def test_may_be_two_at_once(self, rushed: Rushed) -> None:
+        async def press() -> None:
+            for number in range(20):
+                await rushed.claim(f"busy-{number}")
+
+        await asyncio.gather(press(), *(rebuild(rushed).report() for _ in range(3)))
+        await rushed.record()
+        assert (await rushed.audit()).details == []
+        assert (await rushed.audit()).in_ledger == CLAIMS + 20
+
+
 class TestReceipts:
     async def test_unflushed_claims_come_back_by_their_receipts(self, rushed: Rushed, tmp_path: Path) -> None:
         receipts = await lose_the_store(rushed, unflushed=3)
@@ -247,6 +321,35 @@ class TestReceipts:
         await rushed.record()
         assert (await rushed.audit()).details == []
 
+    async def test_a_serial_that_a_process_tells_of_late_is_given_to_nobody_else(
+        self, rushed: Rushed, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """It says so when the new state is worked out already, and not yet in its place."""
+        (lost,) = await lose_the_store(rushed, unflushed=1)
+        make = Rebuild._make
+
+        async def make_then_hear(self: Rebuild, partition: int, made: Made) -> None:
+            assert made.serial == CLAIMS
+            await make(self, partition, made)
+            with pytest.raises(NotReady):
+                await rushed.claim("m-new")
+            assert await rushed.stores.redis.hget(keys.told(0), "trial") == b"%d" % (CLAIMS + 1)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Rebuild, "_make", make_then_hear)
+            with pytest.raises(Unavailable, match="was changed in the meantime"):
+                await rebuild(rushed).apply(BOSS, "")
+        with pytest.raises(NotReady):
+            await rushed.claim("m-new")
+        report = await rebuild(rushed).apply(BOSS, "again")
+        assert (report.is_paused, report.skipped) == (True, [(0, CLAIMS + 1, CLAIMS + 1)])
+        await rushed.drops.resume("trial", BOSS)
+        assert (await rushed.claim("m-new")).serial == CLAIMS + 2
+        late = await rebuild(rushed, [receipt.verify(rushed.settings.receipt_keyring, lost)]).apply(BOSS, "late")
+        assert (late.restored, late.skipped) == (1, [])
+        await rushed.record()
+        assert (await rushed.audit()).details == []
+
     async def test_a_lost_claim_whose_ticket_has_claimed_again_is_superseded(self, rushed: Rushed) -> None:
         """The operator resumed before the receipts were there: the member has a box, by the same ticket."""
         ticket = await rushed.ticket("m-lost")
@@ -263,11 +366,97 @@ class TestReceipts:
         assert (report.restored, report.superseded) == (0, [str(lost.claim_id)])
         assert (await rushed.claim("m-lost", ticket)).claim_id == again.claim_id
 
+    @pytest.mark.parametrize("partitions", [1, 3])
+    async def test_what_was_told_beyond_stock_and_limit_is_kept_and_said_and_the_drop_waits(
+        self, stores: Stores, settings: Settings, tmp_path: Path, partitions: int
+    ) -> None:
+        """The operator resumed before the receipts were there: all boxes went to others, one to a late member."""
+        split = settings.model_copy(update={"partitions": partitions})
+        rushed = Rushed(stores, split, tmp_path / "claims.jsonl")
+        await rushed.rush()
+        receipts = await lose_the_store(rushed, unflushed=3)
+        for number in range(3):
+            with pytest.raises(NotReady):
+                await rushed.claim(f"late-{number}")
+        assert (await rebuild(rushed).apply(BOSS, "")).is_paused
+        await rushed.drops.resume("trial", BOSS)
+        await rushed.claim("late-0")
+        await sell_out(rushed)
+
+        late = rebuild(rushed, [receipt.verify(split.receipt_keyring, text_) for text_ in receipts])
+        for report in (await late.report(), await late.apply(BOSS, "late receipts")):
+            assert (report.restored, report.over_stock, report.over_limit) == (3, {"box": 3}, 1)
+            assert report.is_paused
+        await rushed.record()
+        audit = await rushed.audit()
+        assert (audit.lost, audit.oversold > 0, audit.over_limit > 0) == (0, True, True)
+        assert [said for said in audit.details if not re.search("oversold|the limit is|are taken, it has", said)] == []
+
+        await rushed.drops.restock("trial", "box", 3 * partitions, BOSS)  # as the command advises
+        await rushed.drops.resume("trial", BOSS)
+        await rushed.record()
+        reconciler = Reconciler(stores, partitions)
+        for _ in range(4):
+            await reconciler.round()
+        assert (await rushed.drops.read("trial")).status is Status.LAUNCHED
+        report = await rebuild(rushed).report()
+        assert (report.over_stock, report.over_limit, report.is_paused) == ({}, 1, False)
+
+    async def test_an_honest_drop_is_over_nothing(self, rushed: Rushed) -> None:
+        """A limit that was lowered takes nothing away."""
+        await rushed.drops.amend("trial", {"limit_per_member": 2}, None, BOSS)
+        await rushed.claim("m-1")
+        await rushed.drops.amend("trial", {"limit_per_member": 1}, None, BOSS)
+        await sell_out(rushed)
+        report = await rebuild(rushed).apply(BOSS, "")
+        assert (report.over_stock, report.over_limit, report.is_paused) == ({}, 0, False)
+
+    async def test_a_closed_drop_stays_closed(self, rushed: Rushed) -> None:
+        await lose_the_store(rushed, unflushed=1)
+        with pytest.raises(NotReady):
+            await rushed.claim("m-new")
+        await rushed.sql("update drops set status = 'closed'")
+        report = await rebuild(rushed).apply(BOSS, "")
+        assert (report.is_paused, len(report.skipped)) == (False, 1)
+        assert (await rushed.drops.read("trial")).status is Status.CLOSED
+
     async def test_receipts_of_other_drops_are_left_aside(self, rushed: Rushed) -> None:
         request = ClaimRequest(b"unknown!", 1, 1, "m-x", "m-x")
         signed = receipt.sign(rushed.settings.receipt_keyring, "other", 0, 5, 1, pack_request(request))
         body = receipt.verify(rushed.settings.receipt_keyring, signed)
         assert (await rebuild(rushed, [body]).report()).restored == 0
+
+
+OPENS = datetime(2025, 6, 1, tzinfo=UTC)
+WAVES = [{"at": OPENS + timedelta(minutes=minute), "stock": {"box": 5}} for minute in (0, 1)]
+
+
+class TestExcess:
+    """Two waves of five boxes, the second a minute later, in two partitions: three and two of each are released."""
+
+    DROP = Drop(drop_spec("trial", OPENS, stock=10, waves=WAVES), Status.LAUNCHED, 2, 1)
+
+    def over(self, first: int, second: int, now_s: int, claimed_s: int = 0) -> dict[str, int]:
+        """With so many boxes taken in each partition; times are seconds after the opening."""
+        opens_ms = to_ms(OPENS)
+        claim = StoredClaim(b"nonce-00", 1, 1, 1, released=False, at_ms=opens_ms + claimed_s * 1000)
+        made = {
+            partition: Made(taken, {1: taken}, {f"m-{number}": [claim] for number in range(taken)})
+            for partition, taken in enumerate((first, second))
+        }
+        return excess(self.DROP, made, [], opens_ms + now_s * 1000).units
+
+    def test_is_what_was_not_released_by_now(self) -> None:
+        assert self.over(3, 2, now_s=1) == {}
+        assert self.over(5, 2, now_s=1) == {"box": 2}
+        assert self.over(5, 2, now_s=61) == {}
+        assert self.over(7, 5, now_s=61) == {"box": 2}
+
+    def test_is_each_partitions_own_for_the_others_give_out_theirs(self) -> None:
+        assert self.over(4, 0, now_s=1) == {"box": 1}
+
+    def test_a_clock_that_was_set_back_takes_no_wave_back(self) -> None:
+        assert self.over(6, 4, now_s=1, claimed_s=61) == {}
 
 
 async def _released(rushed: Rushed) -> Any:

@@ -2,10 +2,13 @@
 
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
+from itertools import count
 from pathlib import Path
+from typing import Any
 
 import pytest
 from prometheus_client import REGISTRY
+from structlog.testing import capture_logs
 
 from engine.claims import keys
 from engine.claims.history import RecordedClaim
@@ -139,6 +142,36 @@ async def test_a_counter_that_is_off_is_counted_again(rushed: Rushed) -> None:
     _, drop_key, _ = await place_of(rushed, "m-3")
     await rushed.stores.redis.hincrby(drop_key, "taken:1", -1)
     await rounds(rushed)
+    assert (await rushed.audit()).details == []
+
+
+async def test_a_repair_that_came_too_late_is_none_and_is_made_again(
+    rushed: Rushed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Somebody claims between the look at a counter and its repair."""
+    _, drop_key, _ = await place_of(rushed, "m-3")
+    redis, reconciler = rushed.stores.redis, Reconciler(rushed.stores, rushed.settings.partitions)
+    await redis.hincrby(drop_key, "taken:1", -1)
+    repair, before = Reconciler._repair, repairs("recount")
+
+    async def claim_then_repair(self: Reconciler, place: str, *others: Any) -> bool:
+        seen, members = await redis.hgetall(drop_key), count()
+        while await redis.hgetall(drop_key) == seen:  # until one is of this partition
+            await rushed.claim(f"between-{next(members)}")
+        return await repair(self, place, *others)
+
+    with capture_logs() as logs, monkeypatch.context() as patch:
+        patch.setattr(Reconciler, "_repair", claim_then_repair)
+        for _ in range(2):
+            await reconciler.round()
+    assert [log["is_done"] for log in logs if log["event"] == "difference"] == [False]
+    assert repairs("recount") == before
+    assert (await rushed.audit()).details != []
+    await rushed.record()
+    for _ in range(3):
+        await reconciler.round()
+    assert repairs("recount") == before + 1
+    assert (await rushed.drops.read("trial")).status is Status.LAUNCHED
     assert (await rushed.audit()).details == []
 
 
