@@ -61,7 +61,7 @@ class Report:
     `claims` are in the new state, `restored` of them by receipts alone; `superseded` are receipts of lost claims whose
     tickets have got another claim since. `skipped` are serials that somebody was told of and that nobody has proved
     yet: they are given to nobody else. `only_in_store`, `only_in_ledger` and `other` name differences to the state that
-    was there (`had_state`).
+    was there (`had_state`). `acts_lost` are acts on the drop that the store has and the ledger has not.
     """
 
     drop_id: str
@@ -77,16 +77,30 @@ class Report:
     only_in_store: list[str]
     only_in_ledger: list[str]
     other: list[str]
+    acts_lost: int
     conflicts: list[str]
 
 
 class Rebuild:
-    """One rebuild of one drop; `report` is the dry run, `apply` does it."""
+    """One rebuild of one drop; `report` is the dry run, `apply` does it.
 
-    def __init__(self, stores: Stores, partitions: int, drop_id: str, receipts: Sequence[ReceiptBody] = ()) -> None:
+    `forgets_acts` gives up acts that the store has and the ledger has not, as after the restore of a backup, instead of
+    refusing; the drop is left paused, for one of them may have been a pause or a close.
+    """
+
+    def __init__(
+        self,
+        stores: Stores,
+        partitions: int,
+        drop_id: str,
+        receipts: Sequence[ReceiptBody] = (),
+        *,
+        forgets_acts: bool = False,
+    ) -> None:
         self._stores = stores
         self._partitions = partitions
         self._drop_id = drop_id
+        self._forgets_acts = forgets_acts
         self._receipts = [body for body in receipts if body.claim_id.drop_id == drop_id]
 
     async def report(self) -> Report:
@@ -108,8 +122,14 @@ class Rebuild:
                 raise RebuildBusy(
                     f"drop {self._drop_id!r} is being rebuilt already: look again in a moment", retry_after_s=5
                 )
+            acts_lost = 0
             if not fences_first:
-                (await self._plan(pause=pause)).check()
+                first = await self._plan(pause=pause)
+                first.check()
+                acts_lost = first.acts_lost
+                if acts_lost:
+                    await self._overtake(first, actor, reason)
+            pause = pause or acts_lost > 0
             if not await self.fence():
                 raise Unavailable(f"drop {self._drop_id!r} is at a later epoch in the store: try again in a moment")
             plan = await self._plan(pause=pause)
@@ -118,7 +138,16 @@ class Rebuild:
             for partition, made in plan.made.items():
                 await self._make(partition, made)
             await self._install(plan, actor, reason)
-        return replace(plan.report, is_applied=True)
+        return replace(plan.report, is_applied=True, acts_lost=acts_lost)
+
+    async def _overtake(self, plan: "_Plan", actor: Actor, reason: str) -> None:
+        """Bring the ledger to the store's revision and epoch. Cut off after it, the rebuild is run as any other."""
+        async with self._stores.ledger.begin() as connection:
+            await migrations.hold(connection, LEDGER_LOCK_TIMEOUT)
+            place = self._drop_id, plan.revision, plan.epoch
+            action = await drops_store.overtake(connection, *place, actor.member_id, await self._now(), reason)
+            if action is not None:
+                await actions.append(connection, [action])
 
     async def _read(self) -> Drop:
         async with self._stores.ledger.connect() as connection:
@@ -171,6 +200,8 @@ class Rebuild:
         for partition, (fields, stored) in enumerate(there):
             told = int(await self._stores.scripts.ask("HGET", keys.told(partition), drop.id) or 0)
             plan.add(partition, rows[partition], fields, stored, told)
+        if plan.acts_lost:
+            plan.judge_acts(may_forget=self._forgets_acts)
         return plan
 
     async def _stored(self, partition: int) -> tuple[dict[bytes, bytes], dict[str, list[StoredClaim]]]:
@@ -257,6 +288,7 @@ class _Plan:
         self._pause = pause
         self._differences: list[remake.Difference] = []
         self._had_state = True
+        self.revision, self.epoch = drop.revision, drop.epoch  # the latest, in the ledger or in the store
         self.made: dict[int, Made] = {}
 
     def add(
@@ -269,6 +301,8 @@ class _Plan:
     ) -> None:
         known = max([0, *(row.claim_id.serial for row in rows)])
         self._had_state = self._had_state and bool(fields)
+        self.revision = max(self.revision, int(fields.get(b"revision", 0)))
+        self.epoch = max(self.epoch, int(fields.get(b"epoch", 0)) - (b"fenced" in fields))  # fenced: the one to come
         self._pause = self._pause or told > known
         serial_min = max(told, int(fields.get(b"serial", 0)))
         made = self.made[partition] = remake.make(rows, len(self.drop.spec.items), serial_min)
@@ -279,6 +313,20 @@ class _Plan:
             self._conflicts.append(
                 f"the store has claims that the ledger has not, and no receipt proves: {named}"
                 " (bring their receipts, or see the dead letters)"
+            )
+
+    @property
+    def acts_lost(self) -> int:
+        """Acts that the store has and the ledger, which has recorded all of the outbox, has not."""
+        return self.revision - self.drop.revision
+
+    def judge_acts(self, *, may_forget: bool) -> None:
+        """Acts that would be forgotten: they may be, and the drop is left paused; or that is a conflict."""
+        self._pause = True
+        if not may_forget:
+            self._conflicts.append(
+                f"the store is at revision {self.revision}, the ledger at {self.drop.revision}, without the acts since,"
+                " as after the restore of a backup (--forget-acts gives them up; see the dead letters too)"
             )
 
     def check(self) -> None:
@@ -312,6 +360,7 @@ class _Plan:
             only_in_store=self._named("only_in_store"),
             only_in_ledger=self._named("only_made"),
             other=self._named("other"),
+            acts_lost=self.acts_lost,
             conflicts=self._conflicts,
         )
 
