@@ -4,12 +4,15 @@ A database of its own: the tests take tables away that others rely on.
 """
 
 import asyncio
+import os
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
 
 import pytest
 from alembic.autogenerate import compare_metadata
+from alembic.config import Config
 from alembic.migration import MigrationContext
 from redis.asyncio import Redis
 from sqlalchemy import Connection, func, select, text
@@ -17,7 +20,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine
 from structlog.testing import capture_logs
 
-from engine.ledger import migrations
+from engine.ledger import actions, migrations
 from engine.ledger.ingest import writer_of
 from engine.ledger.migrations import LedgerBusy, LedgerForeign, LosesData, NoSuchRevision, migrate
 from engine.ledger.persist import Persister
@@ -52,6 +55,40 @@ async def tables(ledger: AsyncEngine) -> set[str]:
     async with ledger.connect() as connection:
         found = await connection.scalars(text("select tablename from pg_tables where schemaname = 'public'"))
         return set(found) - {"alembic_version"}
+
+
+@contextmanager
+def _one_more_revision(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A version of the program that knows a revision after the last one: 0004, with a table of its own."""
+    (folder / "v0004.py").write_text(
+        'from alembic import op\nrevision, down_revision = "0004", "0003"\n'
+        'def upgrade():\n    op.execute("create table more (id int)")\n'
+        'def downgrade():\n    op.execute("drop table more")\n'
+    )
+    config = migrations._config
+
+    def wider(connection: Connection | None = None) -> Config:
+        found = config(connection)
+        versions = Path(migrations.__file__).parent / "versions"
+        found.set_main_option("version_locations", f"{versions}{os.pathsep}{folder}")
+        return found
+
+    monkeypatch.setattr(migrations, "_config", wider)
+    migrations.revisions.cache_clear()
+    assert migrations.newest() == "0004"
+    yield
+    monkeypatch.undo()
+    migrations.revisions.cache_clear()
+
+
+async def steps_recorded(ledger: AsyncEngine) -> list[str]:
+    """The acts on the ledger, which are all that is in its chain."""
+    async with ledger.connect() as connection:
+        links = await actions.chain(connection)
+    assert actions.broken_links(links) == []
+    acts = [link.action for link in links]
+    assert {(act.object, act.verb, act.actor) for act in acts} == {("ledger:migrations", "migrate", "boss")}
+    return [f"{(act.before or {})['migration']} → {act.after['migration']}" for act in acts]
 
 
 async def differences(ledger: AsyncEngine) -> list[object]:
@@ -96,6 +133,32 @@ class TestSteps:
             with pytest.raises(LedgerForeign, match="newer"):
                 await migrate(own, to, may_lose_data=True)
         assert await tables(own) == set(metadata.tables)
+
+    async def test_of_an_operator_are_recorded_where_there_is_a_chain(
+        self, own: AsyncEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        with _one_more_revision(tmp_path, monkeypatch):
+            for to in ("0001", "0004", "0003", "0003", "0004"):
+                assert await migrate(own, to, may_lose_data=True, actor="boss") == to
+            assert await steps_recorded(own) == ["0001 → 0004", "0004 → 0003", "0003 → 0004"]
+            for to in ("0002", "0003"):  # the chain goes, and begins anew with what brought it back
+                await migrate(own, to, may_lose_data=True, actor="boss")
+            assert await steps_recorded(own) == ["0002 → 0003"]
+
+    async def test_of_an_operator_that_cannot_be_recorded_are_not_done(
+        self, own: AsyncEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Somebody holds the end of the chain: the step is undone with its row, and is tried again."""
+        monkeypatch.setattr(migrations, "_ATTEMPTS", 1)
+        monkeypatch.setattr(migrations, "_LOCK_TIMEOUT", "200ms")
+        with _one_more_revision(tmp_path, monkeypatch):
+            await migrate(own)
+            async with own.begin() as connection:
+                await connection.execute(text(f"select pg_advisory_xact_lock({actions._ADVISORY_LOCK})"))
+                with pytest.raises(LedgerBusy):
+                    await migrate(own, "0003", may_lose_data=True, actor="boss")
+            assert await migrations.current(own) == "0004"
+            assert await migrate(own, "0003", may_lose_data=True, actor="boss") == "0003"
 
     async def test_of_several_at_once_are_one(self, own: AsyncEngine) -> None:
         assert set(await asyncio.gather(*(migrate(own) for _ in range(4)))) == {migrations.newest()}
