@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cli.options import DataDir, found_data_dir, say
+from cli.options import DataDir, found_data_dir, operator, say
 
 if TYPE_CHECKING:
+    from engine.ledger.homecoming import Beside
     from engine.runtime.backup import Manifest, Restored
 
 Place = Annotated[Path, typer.Argument(metavar="DIR", help="The backup's directory.")]
@@ -42,6 +43,8 @@ def register(app: typer.Typer) -> None:
     ) -> None:
         """Put a backup's ledger in the place of the one here, in one transaction. Stop `serve` and `worker` before.
 
+        The store is left as it is. What it knows that the backup does not is told, with what to do about it.
+
         Example:  flashclaim restore /var/backups/flashclaim-2026-07-01 --take-keys
         """
         restored = asyncio.run(_restore(place, replace, take_keys, data))
@@ -50,8 +53,30 @@ def register(app: typer.Typer) -> None:
         if take_keys:
             aside = f"; those from before are in {restored.keys_aside}" if restored.keys_aside else ""
             say(f"the backup's keys are in place{aside}. Restart the instance: session tokens are made under them")
-        for drop in restored.drops:
-            say(f"the store does not know the claims of {drop} yet: flashclaim rebuild {drop} --apply")
+        _tell_store(restored.drops, asyncio.run(_beside(data)))
+
+
+def _tell_store(started: list[str], beside: "dict[str, Beside] | None") -> None:
+    """Say drop by drop what is to be done about the store, which is in no backup."""
+    if beside is None:
+        say("the store does not answer. When it does, ask for each drop how it stands there: flashclaim rebuild DROP")
+        return
+    for drop in started:
+        if beside[drop].is_missing:
+            say(f"the store does not know the claims of {drop}: flashclaim rebuild {drop} --apply")
+    ahead = {drop: found for drop, found in beside.items() if found.serials or found.acts}
+    for drop, found in ahead.items():
+        options = " --receipts FILE" * bool(found.serials) + " --forget-acts" * bool(found.acts)
+        say(
+            f"the store knows {found.serials} serials and {found.acts} acts of {drop} that this backup does not:"
+            f" flashclaim rebuild {drop}{options} --apply"
+        )
+    if ahead:
+        say(
+            "Was the ledger lost? Then do not empty the store: it alone knows which serials were given. Is what came"
+            " after the backup to go? Then empty the store (FLUSHDB) while serve and worker are stopped, and flashclaim"
+            " rebuild DROP --apply. See `Back up and restore` in docs/how-to.md"
+        )
 
 
 async def _back_up(place: Path, data: Path | None) -> "Manifest":
@@ -73,9 +98,23 @@ async def _restore(place: Path, replace: bool, take_keys: bool, data: Path | Non
     data_dir = found_data_dir(data)
     settings = load_settings(data_dir)
     async with open_stores(settings) as stores:
-        return await backup.restore(
-            settings, stores.ledger, _with_keys(data_dir), place, replace=replace, take_keys=take_keys
-        )
+        where = settings, stores.ledger, _with_keys(data_dir), place
+        return await backup.restore(*where, replace=replace, take_keys=take_keys, actor=operator())
+
+
+async def _beside(data: Path | None) -> "dict[str, Beside] | None":
+    """How the store stands to the ledger; None when it does not answer."""
+    from engine.errors import FlashclaimError
+    from engine.ledger.homecoming import beside
+    from engine.runtime.connections import open_stores
+    from engine.runtime.settings import load_settings
+
+    settings = load_settings(found_data_dir(data))
+    async with open_stores(settings) as stores:
+        try:
+            return await beside(stores, settings.partitions)
+        except FlashclaimError:
+            return None
 
 
 def _with_keys(data_dir: Path | None) -> Path | None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from cli.options import DEFAULT_DATA_DIR, AsJson, DataDir, found_data_dir, print_json, print_table, say
+from cli.options import DEFAULT_DATA_DIR, AsJson, DataDir, found_data_dir, operator, print_json, print_table, say
 from engine.errors import Misconfigured
 
 if TYPE_CHECKING:
@@ -65,18 +65,25 @@ def rotate(
     second, with the new variables set, makes it the one that seals. `session` makes a new secret for the dev identity,
     while no instance runs: every session token is void then.
 
+    It goes without the ledger, for a key may have leaked; then it says that no row of the act was written.
+
     Example:  flashclaim keys rotate ticket --data .flashclaim
     """
     from engine.runtime import keyfile
 
+    data_dir = _data_dir(data)
+    before: dict[str, Any]
     if kind == "session":
-        _rotate_session(_data_dir(data))
+        before, after = _rotate_session(data_dir)
     elif given := _given(kind):
-        _turn(given, kind, env_file)
+        before, after = keyfile.ring_in(given, kind).shown(), _turn(given, kind, env_file).shown()
     else:
+        before = keyfile.ring_in(keyfile.required(data_dir), kind).shown()
         say(f"adding a {kind} key; it seals once every process has it, in {keyfile.SETTLE_S:.0f} s")
-        ring = keyfile.rotate(_data_dir(data), kind)
+        ring = keyfile.rotate(data_dir, kind)
         say(f"{kind} key {ring.current} seals now; the others go on opening")
+        after = ring.shown()
+    _record(f"key:{kind}", "rotate", _where(kind, data_dir), before, after, data_dir)
 
 
 @group.command()
@@ -98,11 +105,40 @@ def retire(
     ring.without(key_id)  # says first what no ledger needs to be asked for
     if not force:
         asyncio.run(_check_expired(ring, key_id, found_data_dir(data)))
+    rest = ring.without(key_id)
     if given:
-        _tell(ring.without(key_id), env_file)
+        _tell(rest, env_file)
     else:
-        keyfile.change(data_dir, kind, lambda ring: ring.without(key_id))
+        rest = keyfile.change(data_dir, kind, lambda ring: ring.without(key_id))
     say(f"{kind} key {key_id} is retired: tickets under it are refused as not valid")
+    change = {**_where(kind, data_dir), "id": key_id, "force": force}
+    _record(f"key:{kind}", "retire", change, ring.shown(), rest.shown(), data_dir)
+
+
+def _where(kind: str, data_dir: Path) -> dict[str, Any]:
+    return {"keys_of": "environment" if _given(kind) else str(data_dir.resolve())}
+
+
+def _record(
+    of: str, verb: str, change: dict[str, Any], before: dict[str, Any], after: dict[str, Any], data_dir: Path
+) -> None:
+    """Write the act into the ledger's record, once it is done: a leaked key waits for no ledger."""
+    from engine.bounds import LEDGER_LOCK_TIMEOUT
+    from engine.ledger import actions, migrations
+    from engine.runtime.connections import open_stores
+    from engine.runtime.settings import load_settings
+    from engine.runtime.telemetry import without_secrets
+
+    async def append() -> None:
+        async with open_stores(load_settings(data_dir)) as stores, stores.ledger.begin() as connection:
+            await migrations.hold(connection, LEDGER_LOCK_TIMEOUT)
+            await actions.record(connection, of, verb, operator(), change=change, before=before, after=after)
+
+    try:
+        asyncio.run(append())
+    except Exception as error:  # noqa: BLE001 (whatever it is: the keys are changed, and that must be known)
+        why = without_secrets(getattr(error, "detail", "") or str(error) or type(error).__name__).splitlines()[0][:300]
+        say(f"the keys are changed, but NO ROW of it was written in the ledger's record of acts ({why}): note it down")
 
 
 async def _check_expired(ring: "Ring", key_id: int, data_dir: Path | None) -> None:
@@ -127,8 +163,8 @@ async def _check_expired(ring: "Ring", key_id: int, data_dir: Path | None) -> No
         raise KeyInUse(f"a ticket under key {key_id} may be good until {until}: retire it later, or --force")
 
 
-def _turn(given: dict[str, Any], kind: "Kind", env_file: Path | None) -> None:
-    """One of the two steps of a rotation in the environment."""
+def _turn(given: dict[str, Any], kind: "Kind", env_file: Path | None) -> "Ring":
+    """One of the two steps of a rotation in the environment; what the keys are then."""
     from engine.runtime.keyfile import ring_in
 
     now = datetime.now(UTC)
@@ -141,6 +177,7 @@ def _turn(given: dict[str, Any], kind: "Kind", env_file: Path | None) -> None:
         ring = ring.with_waiting_current(now)
         _tell(ring, env_file)
         say(f"bring these to every server and restart it: {kind} key {ring.current} seals from then on")
+    return ring
 
 
 def _tell(ring: "Ring", env_file: Path | None) -> None:
@@ -160,14 +197,15 @@ def _tell(ring: "Ring", env_file: Path | None) -> None:
         write_private(env_file, text)
 
 
-def _rotate_session(data_dir: Path) -> None:
+def _rotate_session(data_dir: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     from engine.runtime import keyfile
     from engine.runtime.settings import DEV_FILE
 
     if (data_dir / DEV_FILE).exists():
         raise Misconfigured(f"an instance runs in {data_dir}, and goes on with the old secret: stop it first")
-    keyfile.rotate_session_secret(data_dir)
+    old, new = keyfile.rotate_session_secret(data_dir)
     say("the dev identity has a new secret: every session token of before is void")
+    return {"fingerprint": old}, {"fingerprint": new}
 
 
 def _given(kind: str) -> dict[str, Any]:

@@ -1,5 +1,6 @@
-"""Options that several commands share, and how they print."""
+"""Options that several commands share, how they print, and who runs them."""
 
+import getpass
 import json
 import os
 import sys
@@ -25,6 +26,14 @@ def found_data_dir(data: Path | None) -> Path | None:
     if data is None and "FLASHCLAIM_REDIS_URL" not in os.environ and (DEFAULT_DATA_DIR / "dev.json").exists():
         return DEFAULT_DATA_DIR
     return data
+
+
+def operator() -> str:
+    """Who runs this command, for the record of acts: the login's name; in a bare container its number."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return f"uid-{os.getuid()}"
 
 
 def say(message: str) -> None:

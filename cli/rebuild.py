@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cli.options import AsJson, DataDir, DropArgument, found_data_dir, print_json, print_table, say
+from cli.options import AsJson, DataDir, DropArgument, found_data_dir, operator, print_json, print_table, say
 
 if TYPE_CHECKING:
-    from engine.ledger.rebuild import Report
+    from engine.ledger.plan import Report
 
 _NAMED_MAX = 20  # claims of one kind that the table names; --json names all
 
@@ -25,6 +25,13 @@ def register(app: typer.Typer) -> None:
         apply: Annotated[
             bool, typer.Option("--apply", help="Do it; without this only the differences are told.")
         ] = False,
+        forget_acts: Annotated[
+            bool,
+            typer.Option(
+                "--forget-acts",
+                help="Give up acts that the store has and the ledger has not; the drop is left paused.",
+            ),
+        ] = False,
         pause: Annotated[bool, typer.Option("--pause", help="Leave the drop paused.")] = False,
         reason: Annotated[str, typer.Option(help="Why, for the record of acts.")] = "",
         as_json: AsJson = False,
@@ -36,10 +43,13 @@ def register(app: typer.Typer) -> None:
         fenced. Without --apply it changes nothing and tells what would differ. Where receipts bring back more than
         there is, it is done, the drop is left paused, and the exit code is 1.
 
+        After `flashclaim restore` the store may have claims and acts that the backup has not. It refuses to forget
+        them: bring receipts of the claims; --forget-acts gives up the acts, which you then repeat.
+
         Example:  flashclaim rebuild lychee-2025
                   flashclaim rebuild lychee-2025 --receipts receipts.txt --apply --reason "the store's disk was lost"
         """
-        report, faults = asyncio.run(_rebuild(drop, receipts, apply, pause, reason, found_data_dir(data)))
+        report, faults = asyncio.run(_rebuild(drop, receipts, apply, forget_acts, pause, reason, found_data_dir(data)))
         for fault in faults:
             say(fault)
         if as_json:
@@ -53,10 +63,14 @@ def register(app: typer.Typer) -> None:
 
 
 async def _rebuild(
-    drop: str, receipts: Path | None, apply: bool, pause: bool, reason: str, data_dir: Path | None
+    drop: str,
+    receipts: Path | None,
+    apply: bool,
+    forget_acts: bool,
+    pause: bool,
+    reason: str,
+    data_dir: Path | None,
 ) -> "tuple[Report, list[str]]":
-    import getpass
-
     from engine.drops.model import Actor
     from engine.ledger.client_log import ClientLogInvalid, read_receipts
     from engine.ledger.rebuild import Rebuild
@@ -68,10 +82,10 @@ async def _rebuild(
     if faults and apply:
         raise ClientLogInvalid("\n".join([*faults, "nothing was changed: take these lines out, then try again"]))
     async with open_stores(settings) as stores:
-        work = Rebuild(stores, settings.partitions, drop, brought)
+        work = Rebuild(stores, settings.partitions, drop, brought, forgets_acts=forget_acts)
         if not apply:
             return await work.report(), faults
-        return await work.apply(Actor(getpass.getuser()), reason, pause=pause), faults
+        return await work.apply(Actor(operator()), reason, pause=pause), faults
 
 
 def _show(report: "Report") -> None:

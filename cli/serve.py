@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cli.options import DataDir, say
+from cli.options import DataDir, operator, say
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -109,17 +109,23 @@ def register(app: typer.Typer) -> None:
     ) -> None:
         """Bring the ledger's tables to this version, while claims go on. Safe to run again, and by several at once.
 
+        A step is an act with its row; one back to tables without a chained record of acts cannot be.
+
         Example:  flashclaim migrate --to 0001 --lose-data
         """
+        from engine.ledger.migrations import is_chained
         from engine.ledger.migrations import migrate as bring
         from engine.runtime.connections import open_stores
         from engine.runtime.settings import load_settings
 
         async def run() -> str:
             async with open_stores(load_settings(data)) as stores:
-                return await bring(stores.ledger, to, may_lose_data=lose_data)
+                return await bring(stores.ledger, to, may_lose_data=lose_data, actor=operator())
 
-        say(f"the ledger is at migration {asyncio.run(run())}")
+        revision = asyncio.run(run())
+        say(f"the ledger is at migration {revision}")
+        if not is_chained(revision):
+            say("no row was written: at this migration there is no chained record of acts, and the one before is gone")
 
 
 @contextmanager

@@ -268,7 +268,8 @@ class Drops:
             )
             if reply.startswith(b"stale") and not repeated:
                 raise StaleRevision(
-                    f"drop {drop.id!r} is further in the store than in the ledger: wait a second, then try again"
+                    f"drop {drop.id!r} is further in the store than in the ledger: wait a second, then try again;"
+                    f" after a restore see `flashclaim rebuild {drop.id}`"
                 )
             if reply == b"already" and not repeated:
                 raise NotReady("this very request is being carried out: send it again in a moment")

@@ -2,7 +2,7 @@
 
 from datetime import datetime
 
-from sqlalchemy import Row, select, text
+from sqlalchemy import Row, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -98,6 +98,34 @@ async def record(
         drop_id=drop_id,
         revision=control.revision,
         act=control.act,
+    )
+
+
+async def overtake(
+    connection: AsyncConnection, drop_id: str, revision: int, epoch: int, actor: str, at: datetime, reason: str
+) -> Action | None:
+    """Give up acts that the store has and the ledger has not: the next one follows the store's revision and epoch.
+
+    The action that the caller has to append; None where the ledger is as far by now.
+    """
+    drop = await read(connection, drop_id, for_update=True)
+    if drop is None or drop.revision >= revision:
+        return None
+    epoch = max(epoch, drop.epoch)
+    await connection.execute(
+        update(drops).where(drops.c.id == drop_id).values(revision=revision, epoch=epoch, updated_at=at)
+    )
+    return Action(
+        object=f"drop:{drop_id}",
+        verb="forget-acts",
+        actor=actor,
+        at=at,
+        applied_at=at,
+        change={"reason": reason, "first": drop.revision + 1, "last": revision},
+        before=_state(drop),
+        after={**_state(drop), "epoch": epoch},
+        drop_id=drop_id,
+        revision=revision,
     )
 
 

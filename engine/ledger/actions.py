@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from hashlib import sha256
 from typing import Any, NamedTuple
 
-from sqlalchemy import Row, select, text
+from sqlalchemy import Row, func, select, text
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -24,7 +24,7 @@ _COLUMNS = operator_actions.c
 
 @dataclass(frozen=True, slots=True)
 class Action:
-    """One act: `object` is what it was done to, as `drop:…`, `claim:…` or `member:…`."""
+    """One act: `object` is what it was done to: `drop:…`, `claim:…`, `member:…`, `ledger:<database>`, `key:<kind>`."""
 
     object: str
     verb: str
@@ -57,14 +57,38 @@ async def append(connection: AsyncConnection, actions: Sequence[Action]) -> None
     if not actions:
         return
     await connection.execute(text("select pg_advisory_xact_lock(:key)"), {"key": _ADVISORY_LOCK})
-    last = select(_COLUMNS.hash).where(_COLUMNS.hash.is_not(None)).order_by(_COLUMNS.id.desc()).limit(1)
-    before = (await connection.execute(last)).scalar() or b""
+    found = await last(connection)
+    before = found[1] if found else b""
     for action in actions:
         link = link_hash(before, action)
         row = {name: getattr(action, name) for name in Action.__slots__} | {"hash": link}
         # A drop's first act may be written down by its service and by a worker at the same moment: once is enough.
         done = await connection.execute(insert(operator_actions).values(row).on_conflict_do_nothing())
         before = link if done.rowcount == 1 else before
+
+
+async def record(
+    connection: AsyncConnection,
+    of: str,
+    verb: str,
+    actor: str,
+    *,
+    change: Mapping[str, Any],
+    before: Mapping[str, Any] | None,
+    after: Mapping[str, Any],
+) -> None:
+    """Link an act on the machine itself (`of` is its object) to the chain, at the ledger's time."""
+    now: datetime = (await connection.execute(select(func.now()))).scalar_one()
+    await append(
+        connection, [Action(of, verb, actor, at=now, applied_at=now, change=change, before=before, after=after)]
+    )
+
+
+async def last(connection: AsyncConnection) -> tuple[int, bytes] | None:
+    """The id and the hash of the chain's last row (primary key, backwards)."""
+    query = select(_COLUMNS.id, _COLUMNS.hash).where(_COLUMNS.hash.is_not(None)).order_by(_COLUMNS.id.desc()).limit(1)
+    row = (await connection.execute(query)).one_or_none()
+    return None if row is None else (row.id, row.hash)
 
 
 async def chain(connection: AsyncConnection, after: Link | None = None, limit: int | None = None) -> list[Link]:

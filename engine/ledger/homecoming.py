@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import NamedTuple
 
 import structlog
 from prometheus_client import Gauge
@@ -22,7 +23,8 @@ from engine.claims.store import pairs
 from engine.drops.model import Actor
 from engine.errors import FlashclaimError, Unavailable
 from engine.ledger import homes, migrations
-from engine.ledger.rebuild import Rebuild, RebuildRefused
+from engine.ledger.plan import RebuildRefused
+from engine.ledger.rebuild import Rebuild
 from engine.runtime.connections import Stores
 
 AT_HOME = Gauge(
@@ -69,6 +71,17 @@ def standing(recorded: Known, stored: Known | None, told: int) -> Standing:
     if is_fenced or stored.serial < max(recorded.serial, told):
         return Standing.BEHIND
     return Standing.OUTDATED if stored.revision < recorded.revision else Standing.WHOLE
+
+
+class Beside(NamedTuple):
+    """How a drop's state in the store, over all partitions, stands to a ledger that was restored beside it.
+
+    `serials` and `acts` are those that the store knows and the ledger does not; some may still come by the outbox.
+    """
+
+    is_missing: bool = False
+    serials: int = 0
+    acts: int = 0
 
 
 _NEEDED = (b"status", b"waves", b"revision", b"epoch", b"serial", b"opens_ms", b"closes_ms", b"limit", b"items")
@@ -151,6 +164,22 @@ class Homecoming:
 
     async def _stored(self, partition: int, drop_id: str) -> Known | None:
         return known_by(pairs(await self._stores.scripts.ask("HGETALL", keys.drop(partition, drop_id))))
+
+
+async def beside(stores: Stores, partitions: int) -> dict[str, Beside]:
+    """How the store stands to a ledger that was restored beside it, drop by drop. Raises `Unavailable`."""
+    home, found = Homecoming(stores, partitions), dict[str, Beside]()
+    for partition in range(partitions):
+        for drop_id, recorded in (await home._recorded(partition)).items():
+            stored = await home._stored(partition, drop_id)
+            known = found.get(drop_id, Beside())
+            if stored is None:
+                found[drop_id] = known._replace(is_missing=True)
+            else:
+                serials = known.serials + max(0, stored.serial - recorded.serial)
+                acts = max(known.acts, stored.revision - recorded.revision)
+                found[drop_id] = Beside(known.is_missing, serials, acts)
+    return found
 
 
 async def bring_back(stores: Stores, partitions: int, drop_id: str, reason: str) -> bool:

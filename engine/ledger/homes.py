@@ -4,7 +4,7 @@ A store that was left behind can't know that it was: it answers whoever still re
 place that all share (`Claims.follow`).
 """
 
-from sqlalchemy import func, select
+from sqlalchemy import delete, func, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -15,6 +15,11 @@ async def read(connection: AsyncConnection) -> dict[int, str]:
     """Partition → replication id of its store; none before a worker has seen one."""
     rows = await connection.execute(select(homes.c.partition, homes.c.home))
     return {row.partition: row.home for row in rows}
+
+
+async def forget(connection: AsyncConnection) -> None:
+    """No store may decide before a worker has compared it with this ledger."""
+    await connection.execute(delete(homes))
 
 
 async def name(connection: AsyncConnection, partition: int, home: str) -> None:

@@ -12,9 +12,9 @@ Until the fifth step is done the drop decides nothing (`not-ready`); it is never
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
 from hashlib import blake2b
 from itertools import chain, islice
@@ -31,66 +31,43 @@ from engine.claims.receipt import ReceiptBody
 from engine.claims.store import pairs
 from engine.claims.wire import StoredClaim, pack_stored, unpack_stored
 from engine.drops import store as drops_store
-from engine.drops.model import Actor, Control, Drop, NoSuchDrop, Status, Verb, after, from_ms, store_fields, to_ms
-from engine.errors import Refused, Unavailable
+from engine.drops.model import Actor, Control, Drop, NoSuchDrop, Verb, after, from_ms, store_fields, to_ms
+from engine.errors import Unavailable
 from engine.ledger import actions, evidence, migrations, remake
 from engine.ledger.audit import wait_until_recorded
 from engine.ledger.ingest import writer_of
 from engine.ledger.locks import held
 from engine.ledger.persist import Persister
-from engine.ledger.remake import Brought, Excess, Made
+from engine.ledger.plan import Plan, Report
+from engine.ledger.remake import Made
 from engine.ledger.schema import claims
 from engine.runtime.connections import Stores
-
-_NAMED_MAX = 20  # claims of one kind that a report names
-
-
-class RebuildRefused(Refused):
-    """Something is known that a rebuild would contradict or forget; the fact `conflicts` lists it."""
-
-    code: ClassVar[str] = "rebuild-refused"
 
 
 class RebuildBusy(Unavailable):
     code: ClassVar[str] = "rebuild-busy"
 
 
-@dataclass(frozen=True, slots=True)
-class Report:
-    """What a rebuild changes, or has changed when `is_applied`.
+class Rebuild:
+    """One rebuild of one drop; `report` is the dry run, `apply` does it.
 
-    `claims` are in the new state, `restored` of them by receipts alone; `superseded` are receipts of lost claims whose
-    tickets have got another claim since. `skipped` are serials that somebody was told of and that nobody has proved
-    yet: they are given to nobody else. `over_stock` are units of each item that members hold beyond what was released,
-    `over_limit` is how many subjects hold more than the limit: they keep what they were told. `only_in_store`,
-    `only_in_ledger` and `other` name differences to the state that was there (`had_state`).
+    `forgets_acts` gives up acts that the store has and the ledger has not, as after the restore of a backup, instead of
+    refusing; the drop is left paused, for one of them may have been a pause or a close.
     """
 
-    drop_id: str
-    epoch: int
-    is_applied: bool
-    is_paused: bool
-    had_state: bool
-    claims: int
-    restored: int
-    superseded: list[str]
-    serials: dict[int, int]
-    skipped: list[tuple[int, int, int]]  # partition, first, last
-    over_stock: dict[str, int]
-    over_limit: int
-    only_in_store: list[str]
-    only_in_ledger: list[str]
-    other: list[str]
-    conflicts: list[str]
-
-
-class Rebuild:
-    """One rebuild of one drop; `report` is the dry run, `apply` does it."""
-
-    def __init__(self, stores: Stores, partitions: int, drop_id: str, receipts: Sequence[ReceiptBody] = ()) -> None:
+    def __init__(
+        self,
+        stores: Stores,
+        partitions: int,
+        drop_id: str,
+        receipts: Sequence[ReceiptBody] = (),
+        *,
+        forgets_acts: bool = False,
+    ) -> None:
         self._stores = stores
         self._partitions = partitions
         self._drop_id = drop_id
+        self._forgets_acts = forgets_acts
         self._receipts = [body for body in receipts if body.claim_id.drop_id == drop_id]
 
     async def report(self) -> Report:
@@ -113,8 +90,14 @@ class Rebuild:
                 raise RebuildBusy(
                     f"drop {self._drop_id!r} is being rebuilt already: look again in a moment", retry_after_s=5
                 )
+            acts_lost = 0
             if not fences_first:
-                (await self._plan(pause=pause)).check()
+                first = await self._plan(pause=pause)
+                first.check()
+                acts_lost = first.acts_lost
+                if acts_lost:
+                    await self._overtake(first, actor, reason)
+            pause = pause or acts_lost > 0
             if not await self.fence():
                 raise Unavailable(f"drop {self._drop_id!r} is at a later epoch in the store: try again in a moment")
             plan = await self._plan(pause=pause)
@@ -123,7 +106,16 @@ class Rebuild:
             for partition, made in plan.made.items():
                 await self._make(partition, made)
             await self._install(plan, actor, reason)
-        return replace(plan.report, is_applied=True)
+        return replace(plan.report, is_applied=True, acts_lost=acts_lost)
+
+    async def _overtake(self, plan: Plan, actor: Actor, reason: str) -> None:
+        """Bring the ledger to the store's revision and epoch. Cut off after it, the rebuild is run as any other."""
+        async with self._stores.ledger.begin() as connection:
+            await migrations.hold(connection, LEDGER_LOCK_TIMEOUT)
+            place = self._drop_id, plan.revision, plan.epoch
+            action = await drops_store.overtake(connection, *place, actor.member_id, await self._now(), reason)
+            if action is not None:
+                await actions.append(connection, [action])
 
     async def _read(self) -> Drop:
         async with self._stores.ledger.connect() as connection:
@@ -163,7 +155,7 @@ class Rebuild:
             with suppress(Unavailable):  # nothing depends on it
                 await self._stores.scripts.run(lua.load("leave"), (keys.outbox(partition),), (GROUP, consumer))
 
-    async def _plan(self, *, pause: bool) -> "_Plan":
+    async def _plan(self, *, pause: bool) -> Plan:
         await self._read()  # or an unknown drop would be found after the wait
         # The store is read first: what it had decided by then is in the ledger once the outbox is drained.
         there = [await self._stored(partition) for partition in range(self._partitions)]
@@ -178,7 +170,7 @@ class Rebuild:
             for row in brought.restored
             if not 1 <= row.item <= len(drop.spec.items)
         ]
-        plan = _Plan(drop, brought, pause)
+        plan = Plan(drop, brought, pause)
         rows: defaultdict[int, list[RecordedClaim]] = defaultdict(list)
         for row in () if brought.conflicts else chain(recorded, brought.restored):
             rows[row.claim_id.partition].append(row)
@@ -186,6 +178,8 @@ class Rebuild:
             told = int(await self._stores.scripts.ask("HGET", keys.told(partition), drop.id) or 0)
             plan.add(partition, rows[partition], fields, stored, told)
         plan.weigh(limits, to_ms(await self._now()))
+        if plan.acts_lost:
+            plan.judge_acts(may_forget=self._forgets_acts)
         return plan
 
     async def _stored(self, partition: int) -> tuple[dict[bytes, bytes], dict[str, list[StoredClaim]]]:
@@ -222,7 +216,7 @@ class Rebuild:
         for chunk in _chunks(packed, REBUILD_CHUNK_SUBJECTS):
             await self._stores.redis.hset(place, mapping=dict(chunk))
 
-    async def _install(self, plan: "_Plan", actor: Actor, reason: str) -> None:
+    async def _install(self, plan: Plan, actor: Actor, reason: str) -> None:
         drop = plan.drop
         async with self._stores.ledger.begin() as connection:
             await migrations.hold(connection, LEDGER_LOCK_TIMEOUT)
@@ -259,91 +253,6 @@ class Rebuild:
     async def _now(self) -> datetime:
         seconds, microseconds = await self._stores.scripts.ask("TIME")
         return from_ms(int(seconds) * 1000 + int(microseconds) // 1000)
-
-
-class _Plan:
-    """What the new state is, and how it differs from the one that is there."""
-
-    def __init__(self, drop: Drop, brought: Brought, pause: bool) -> None:
-        self.drop = drop
-        self.restored = brought.restored
-        self._superseded = brought.superseded
-        self._conflicts = brought.conflicts
-        self._pause = pause
-        self._differences: list[remake.Difference] = []
-        self._had_state = True
-        self._excess = Excess({}, 0)
-        self.made: dict[int, Made] = {}
-
-    def add(
-        self,
-        partition: int,
-        rows: Sequence[RecordedClaim],
-        fields: Mapping[bytes, bytes],
-        stored: remake.Held,
-        told: int,
-    ) -> None:
-        known = max([0, *(row.claim_id.serial for row in rows)])
-        self._had_state = self._had_state and bool(fields)
-        self._pause = self._pause or told > known
-        serial_min = max(told, int(fields.get(b"serial", 0)))
-        made = self.made[partition] = remake.make(rows, len(self.drop.spec.items), serial_min)
-        difference = remake.compare(self.drop.id, partition, made.claims, stored)
-        self._differences.append(difference)
-        if not self._conflicts and difference.only_in_store:
-            named = ", ".join(str(claim_id) for claim_id in difference.only_in_store[:_NAMED_MAX])
-            self._conflicts.append(
-                f"the store has claims that the ledger has not, and no receipt proves: {named}"
-                " (bring their receipts, or see the dead letters)"
-            )
-
-    def weigh(self, limits: Sequence[tuple[int, int, int]], now_ms: int) -> None:
-        """Look for what was told beyond stock and limit; past the stock the drop gives out nothing more."""
-        self._excess = remake.excess(self.drop, self.made, limits, now_ms)
-        self._pause = self._pause or bool(self._excess.units)
-
-    def check(self) -> None:
-        """Raise `RebuildRefused` where the new state would contradict or forget something."""
-        if self._conflicts:
-            shown = "; ".join(self._conflicts[:_NAMED_MAX])
-            raise RebuildRefused(f"drop {self.drop.id!r} is not rebuilt: {shown}", conflicts=self._conflicts)
-
-    def change(self, reason: str) -> dict[str, Any]:
-        return {
-            "pause": self._pause,
-            "reason": reason,
-            "restored": len(self.restored),
-            "serials": {str(partition): made.serial for partition, made in self.made.items()},
-            "skipped": [list(gap) for gap in self._skipped()],
-            "over_stock": self._excess.units,
-        }
-
-    @property
-    def report(self) -> Report:
-        return Report(
-            drop_id=self.drop.id,
-            epoch=self.drop.epoch + 1,
-            is_applied=False,
-            is_paused=self.drop.status is Status.PAUSED or (self._pause and self.drop.status is Status.LAUNCHED),
-            had_state=self._had_state,
-            claims=sum(len(held) for made in self.made.values() for held in made.claims.values()),
-            restored=len(self.restored),
-            superseded=[str(claim_id) for claim_id in self._superseded],
-            serials={partition: made.serial for partition, made in self.made.items()},
-            skipped=self._skipped(),
-            over_stock=self._excess.units,
-            over_limit=self._excess.subjects,
-            only_in_store=self._named("only_in_store"),
-            only_in_ledger=self._named("only_made"),
-            other=self._named("other"),
-            conflicts=self._conflicts,
-        )
-
-    def _skipped(self) -> list[tuple[int, int, int]]:
-        return [(partition, *gap) for partition, made in self.made.items() for gap in made.skipped]
-
-    def _named(self, kind: str) -> list[str]:
-        return [str(claim_id) for difference in self._differences for claim_id in getattr(difference, kind)]
 
 
 def lock_of(drop_id: str) -> int:

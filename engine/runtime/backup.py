@@ -19,15 +19,17 @@ from hashlib import file_digest
 from hmac import compare_digest
 from importlib.metadata import version
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import msgspec
 from sqlalchemy import text
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+from engine.bounds import LEDGER_LOCK_TIMEOUT
 from engine.claims.keyring import Keyring
-from engine.errors import FlashclaimError, Invalid, Refused
-from engine.ledger import migrations
+from engine.errors import FlashclaimError, Invalid, Refused, Unavailable
+from engine.ledger import actions, homes, migrations
 from engine.ledger.schema import metadata
 from engine.runtime import keyfile
 from engine.runtime.keyfile import KEYS_FILE, write_private
@@ -38,6 +40,7 @@ DUMP_FILE, MANIFEST_FILE, MAC_FILE = "ledger.dump", "manifest.json", "manifest.m
 FORMAT = 1
 _PURPOSE = b"flashclaim.bkup"
 _LOCK_TIMEOUT = "10s"
+_ERROR_CHARS_MAX = 300
 _STARTED = "select id from drops where status not in ('draft', 'closed') order by id"
 
 
@@ -57,6 +60,12 @@ class KeysDiffer(Refused):
     """A backup was sealed under a key that is not kept here."""
 
     code: ClassVar[str] = "keys-differ"
+
+
+class RestoreUnfinished(Unavailable):
+    """A ledger is restored, and what has to follow was not done: the act has no row."""
+
+    code: ClassVar[str] = "restore-unfinished"
 
 
 class FileSum(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -133,35 +142,92 @@ def _seal(manifest: Manifest, keyring: Keyring, place: Path) -> None:
 
 
 async def restore(
-    settings: Settings, ledger: AsyncEngine, data_dir: Path | None, place: Path, *, replace: bool, take_keys: bool
+    settings: Settings,
+    ledger: AsyncEngine,
+    data_dir: Path | None,
+    place: Path,
+    *,
+    replace: bool,
+    take_keys: bool,
+    actor: str,
 ) -> Restored:
     """Put a backup's ledger, and its keys when told so, in the place of what is here.
 
+    The act is the last row of the restored record: who, from which backup, and where the record here had ended.
+
     Raises `BackupInvalid`; `KeysDiffer` when another machine's keys sealed it, unless its keys are taken; `NotEmpty`
-    when the ledger here has rows, unless they may go.
+    when the ledger here has rows, unless they may go; `RestoreUnfinished` when the ledger goes away in between.
     """
     if take_keys and data_dir is None:
         raise Refused("keys come from the environment here: bring those of the backup into your secret store instead")
     manifest = verify(place, _backup_keyring(place) if take_keys else settings.receipt_keyring)
     if not migrations.is_known(manifest.migration):
         raise BackupInvalid(f"{place} has migration {manifest.migration}, which a newer version made: use that version")
+    here = await _look(ledger)
+    if any(here.rows.values()) and not replace:
+        filled = ", ".join(f"{count} rows in {table}" for table, count in here.rows.items() if count)
+        raise NotEmpty(f"the ledger here is not empty ({filled}): back it up, then allow it to be replaced")
+    programs = PostgresPrograms(settings.postgres_url, max(here.postgres, manifest.postgres))
+    await programs.restore(place / DUMP_FILE, before=_clearing(list(here.rows)), after=_counting(manifest.rows))
+    try:
+        keys_of = data_dir if take_keys else None
+        return await _finish(ledger, keys_of, place, manifest, here, actor)
+    except (SQLAlchemyError, OSError, FlashclaimError) as error:
+        why = str(error).partition("\n")[0][:_ERROR_CHARS_MAX]
+        raise RestoreUnfinished(
+            f"the ledger is restored, but no row of the act was written, and its tables may be old: {why}. Restore"
+            f" again with --replace, and keep this: the record of acts that was here ended at {here.last_link}"
+        ) from error
+
+
+class _Here(NamedTuple):
+    """The ledger that is about to be replaced; `last_link` is where its record of acts ends."""
+
+    migration: str | None
+    rows: dict[str, int]
+    postgres: int
+    last_link: dict[str, Any] | None
+
+
+async def _look(ledger: AsyncEngine) -> _Here:
     async with ledger.connect() as connection:
         found = await migrations.at(connection)
         if not migrations.is_known(found):
             raise Refused(f"the ledger here is at migration {found}, which a newer version made: use that version")
-        rows = await _rows(connection)
-        postgres = await _server_version(connection)
-    if any(rows.values()) and not replace:
-        filled = ", ".join(f"{count} rows in {table}" for table, count in rows.items() if count)
-        raise NotEmpty(f"the ledger here is not empty ({filled}): back it up, then allow it to be replaced")
-    programs = PostgresPrograms(settings.postgres_url, max(postgres, manifest.postgres))
-    await programs.restore(place / DUMP_FILE, before=_clearing(list(rows)), after=_counting(manifest.rows))
+        last = await actions.last(connection) if migrations.is_chained(found) else None
+        link = {"row": last[0], "hash": last[1].hex()} if last else None
+        return _Here(found, await _rows(connection), await _server_version(connection), link)
+
+
+async def _finish(
+    ledger: AsyncEngine, keys_of: Path | None, place: Path, manifest: Manifest, here: _Here, actor: str
+) -> Restored:
+    """What follows once the dump is in: the keys of a data directory, newer tables, and the row of the act."""
+    before: dict[str, Any] = {"migration": here.migration, "rows": here.rows, "last_link": here.last_link}
+    after: dict[str, Any] = {"migration": migrations.newest(), "rows": manifest.rows}
     aside = None
-    if take_keys and data_dir is not None:
-        aside = keyfile.put(data_dir, keyfile.read(place))
+    if keys_of is not None:
+        before["keys"] = keyfile.shown(keyfile.read(keys_of))
+        aside = keyfile.put(keys_of, keyfile.read(place))
+        after["keys"] = keyfile.shown(keyfile.read(keys_of))
     await migrations.migrate(ledger)
-    async with ledger.connect() as connection:
-        return Restored(manifest, aside, list(await connection.scalars(text(_STARTED))))
+    async with ledger.begin() as connection:
+        await migrations.hold(connection, LEDGER_LOCK_TIMEOUT)
+        await homes.forget(connection)  # that of another ledger, or of this one at another time
+        drops = list(await connection.scalars(text(_STARTED)))
+        ledger_name = f"ledger:{await connection.scalar(text('select current_database()'))}"
+        change = _from(place, manifest)
+        await actions.record(connection, ledger_name, "restore", actor, change=change, before=before, after=after)
+    return Restored(manifest, aside, drops)
+
+
+def _from(place: Path, manifest: Manifest) -> dict[str, str]:
+    return {
+        "backup": str(place.resolve()),
+        "made_at": manifest.made_at.isoformat(),
+        "migration": manifest.migration,
+        "sha256": manifest.files[DUMP_FILE].sha256,
+    }
 
 
 def verify(place: Path, keyring: Keyring) -> Manifest:

@@ -82,8 +82,20 @@ class Ring:
         )
 
     def fingerprint(self, key_id: int) -> str:
-        """Eight digits by which two copies of a key can be compared; they tell nothing of the key."""
-        return blake2b(self.keys[key_id].encode(), digest_size=4, person=b"fingerprint").hexdigest()
+        """See `fingerprint` below."""
+        return fingerprint(self.keys[key_id])
+
+    def shown(self) -> dict[str, Any]:
+        """What a record may hold of the keys: ids and fingerprints."""
+        return {
+            "current": self.current,
+            "keys": {str(key_id): self.fingerprint(key_id) for key_id in sorted(self.keys)},
+        }
+
+
+def fingerprint(secret: str) -> str:
+    """Eight digits by which two copies of a secret that was made by chance can be compared; they tell nothing of it."""
+    return blake2b(secret.encode(), digest_size=4, person=b"fingerprint").hexdigest()
 
 
 def ensure_keys(data_dir: Path) -> None:
@@ -154,6 +166,12 @@ def ring_in(kept: Mapping[str, Any], kind: Kind) -> Ring:
     return Ring(kind, current, keys, made_at, replaced_at)
 
 
+def shown(kept: Mapping[str, Any]) -> dict[str, Any]:
+    """What a record may hold of a keys file: ids and fingerprints by kind."""
+    kinds: tuple[Kind, ...] = ("ticket", "receipt")
+    return {kind: ring_in(kept, kind).shown() for kind in kinds if kept}
+
+
 def change(data_dir: Path, kind: Kind, step: Callable[[Ring], Ring]) -> Ring:
     """Take one step with the keys of a kind, and keep it; what they are then."""
     with _alone(data_dir):
@@ -178,10 +196,13 @@ def rotate(data_dir: Path, kind: Kind, settle_s: float = SETTLE_S) -> Ring:
     )
 
 
-def rotate_session_secret(data_dir: Path) -> None:
-    """A new secret of the dev identity: every session token of before is void."""
+def rotate_session_secret(data_dir: Path) -> tuple[str, str]:
+    """A new secret of the dev identity: every session token of before is void. Fingerprints of the old and the new."""
+    new = secrets.token_hex(32)
     with _alone(data_dir):
-        _write(data_dir, {**required(data_dir), "session_secret": secrets.token_hex(32)})
+        kept = required(data_dir)
+        _write(data_dir, {**kept, "session_secret": new})
+    return fingerprint(str(kept.get("session_secret", ""))), fingerprint(new)
 
 
 def put(data_dir: Path, kept: dict[str, Any]) -> Path | None:

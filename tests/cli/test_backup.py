@@ -11,6 +11,7 @@ from engine.runtime.settings import Settings
 from tests.cli.test_keys import given, run
 from tests.engine.ledger.test_persist import add, entry
 from tests.factories.ledger import record_all
+from tests.factories.rushed import BOSS, Rushed
 
 
 @pytest.fixture
@@ -42,6 +43,37 @@ async def test_a_ledger_goes_into_a_backup_and_comes_back(instance: Path, stores
     damaged = run("restore", place, "--replace", "--data", str(instance))
     assert damaged.returncode == 2
     assert "is damaged" in damaged.stderr
+
+
+async def test_a_restore_says_what_the_store_knows_beyond_it(
+    instance: Path, stores: Stores, settings: Settings, tmp_path: Path
+) -> None:
+    rushed = Rushed(stores, settings, tmp_path / "claims.jsonl")
+    await rushed.rush()
+    await rushed.record()
+    place, data = str(tmp_path / "backup"), ("--data", str(instance))
+    assert run("backup", place, *data).returncode == 0
+    same = run("restore", place, "--replace", *data)
+    assert "rebuild" not in same.stderr
+    await rushed.claim("m-late")
+    await rushed.drops.restock("trial", "box", 5, BOSS)
+    await rushed.record()
+    ahead = run("restore", place, "--replace", *data)
+    assert "the store knows 1 serials and 1 acts of trial" in ahead.stderr
+    assert "flashclaim rebuild trial --receipts FILE --forget-acts --apply" in ahead.stderr
+    assert "do not empty the store" in ahead.stderr
+    refused = run("rebuild", "trial", "--apply", *data)
+    assert refused.returncode == 1
+    assert "no receipt proves" in refused.stderr
+    assert "--forget-acts" in refused.stderr
+    await stores.redis.flushall()
+    emptied = run("restore", place, "--replace", *data)
+    assert "the store does not know the claims of trial: flashclaim rebuild trial --apply" in emptied.stderr
+    assert "do not empty" not in emptied.stderr
+    assert run("rebuild", "trial", "--apply", *data).returncode == 0
+    away = run("restore", place, "--replace", *data, FLASHCLAIM_REDIS_URL="redis://127.0.0.1:1")
+    assert away.returncode == 0, away.stderr
+    assert "the store does not answer" in away.stderr
 
 
 async def test_keys_of_the_environment_stay_there(instance: Path, stores: Stores, tmp_path: Path) -> None:

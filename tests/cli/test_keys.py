@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy.ext.asyncio import AsyncEngine
 
+from engine.ledger import actions, migrations
 from engine.runtime import keyfile
 from engine.runtime.settings import Settings
 
@@ -82,6 +84,87 @@ def test_a_key_is_kept_while_the_ledger_has_a_drop_that_needs_it(keys_dir: Path,
     here = {"FLASHCLAIM_REDIS_URL": settings.redis_url, "FLASHCLAIM_POSTGRES_URL": settings.postgres_url}
     assert run("migrate", **here, **given(keys_dir)).returncode == 0
     assert run(*words, **here).returncode == 0
+
+
+class TestTheRecord:
+    """Each change of keys is a row of the chain, with ids and fingerprints; without a ledger that is said."""
+
+    @pytest.fixture
+    def here(self, settings: Settings) -> dict[str, str]:
+        urls = {"REDIS_URL": settings.redis_url, "POSTGRES_URL": settings.postgres_url}
+        return {"LOGNAME": "ann", **{f"FLASHCLAIM_{name}": url for name, url in urls.items()}}
+
+    async def test_has_each_rotation_and_retirement(
+        self, keys_dir: Path, here: dict[str, str], ledger: AsyncEngine
+    ) -> None:
+        for words in (("rotate", "ticket"), ("retire", "ticket", "1", "--force"), ("rotate", "session")):
+            done = run("keys", *words, "--data", str(keys_dir), **here)
+            assert done.returncode == 0, done.stderr
+            assert "ROW" not in done.stderr
+        ring = keyfile.ring_in(kept(keys_dir), "ticket")
+        links = await _chain(ledger)
+        rotated, retired, session = [link.action for link in links]
+        assert [act.object for act in (rotated, retired, session)] == ["key:ticket", "key:ticket", "key:session"]
+        assert [act.verb for act in (rotated, retired, session)] == ["rotate", "retire", "rotate"]
+        assert {act.actor for act in (rotated, retired, session)} == {"ann"}
+        assert rotated.before is not None
+        first = rotated.before["keys"]["1"]
+        assert rotated.before == {"current": 1, "keys": {"1": first}}
+        assert rotated.after == {"current": 2, "keys": {"1": first, "2": ring.fingerprint(2)}}
+        assert (retired.before, retired.after) == (rotated.after, ring.shown())
+        assert retired.change == {"keys_of": str(keys_dir), "id": 1, "force": True}
+        assert session.before != session.after
+        told = json.dumps([[act.before, act.after] for act in (rotated, retired, session)])
+        assert re.findall("[0-9a-f]{9,}", told) == [], "a fingerprint is eight digits, a secret 64"
+
+    async def test_has_both_steps_of_a_rotation_in_the_environment(
+        self, keys_dir: Path, here: dict[str, str], ledger: AsyncEngine
+    ) -> None:
+        env = {**given(keys_dir), **here}
+        added = run("keys", "rotate", "ticket", "--env-file", "-", **env)
+        env |= variables(added.stdout)
+        assert run("keys", "rotate", "ticket", "--env-file", "-", **env).returncode == 0
+        acts = [link.action for link in await _chain(ledger)]
+        assert [(act.after["current"], list(act.after["keys"])) for act in acts] == [(1, ["1", "2"]), (2, ["1", "2"])]
+        assert acts[0].after == acts[1].before
+        assert {act.change["keys_of"] for act in acts} == {"environment"}
+
+    async def test_is_missed_aloud_where_there_is_no_ledger(
+        self, keys_dir: Path, here: dict[str, str], ledger: AsyncEngine
+    ) -> None:
+        """A leaked key waits for nothing: no ledger named, one that is away, one of another version."""
+        nowhere = {**here, "FLASHCLAIM_POSTGRES_URL": "postgresql://u:hunter22@127.0.0.1:1/x"}
+        for number, env in enumerate(({}, nowhere), start=2):
+            rotated = run("keys", "rotate", "ticket", "--data", str(keys_dir), **env)
+            assert rotated.returncode == 0, rotated.stderr
+            assert f"ticket key {number} seals now" in rotated.stderr
+            assert "NO ROW" in rotated.stderr
+            assert "hunter22" not in rotated.stderr
+            assert "Traceback" not in rotated.stderr
+        await migrations.migrate(ledger, "0002", may_lose_data=True)
+        try:
+            retired = run("keys", "retire", "ticket", "1", "--force", "--data", str(keys_dir), **here)
+        finally:
+            await migrations.migrate(ledger)
+        assert retired.returncode == 0
+        assert "NO ROW" in retired.stderr
+        assert "run `flashclaim migrate`" in retired.stderr
+        assert list(kept(keys_dir)["ticket_keys"]) == ["2", "3"]
+        assert await _chain(ledger) == []
+
+    async def test_has_no_row_of_what_was_refused(
+        self, keys_dir: Path, here: dict[str, str], ledger: AsyncEngine
+    ) -> None:
+        for words in (("retire", "ticket", "1", "--force"), ("retire", "receipt", "1")):
+            assert run("keys", *words, "--data", str(keys_dir), **here).returncode == 1
+        assert await _chain(ledger) == []
+
+
+async def _chain(ledger: AsyncEngine) -> list[actions.Link]:
+    async with ledger.connect() as connection:
+        links = await actions.chain(connection)
+    assert actions.broken_links(links) == []
+    return links
 
 
 def given(keys_dir: Path) -> dict[str, str]:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from engine.ledger import migrations
+from engine.ledger import actions, migrations
 from engine.runtime import keyfile
 from engine.runtime.settings import Settings
 from tests.cli.test_keys import given, run
@@ -22,9 +22,19 @@ async def test_the_ledger_goes_back_and_forth(ledger: AsyncEngine, settings: Set
     assert "take a backup" in refused.stderr
     assert run("migrate", "--to", "nowhere", **env).returncode == 2
     assert await migrations.current(ledger) == migrations.newest()
-    assert "at migration 0001" in run("migrate", "--to", "0001", "--lose-data", **env).stderr
+    back = run("migrate", "--to", "0001", "--lose-data", **env)
+    assert "at migration 0001" in back.stderr
+    assert "no row was written" in back.stderr
     sick = run("doctor", "--json", **env)
     assert sick.returncode == 1
     assert "run `flashclaim migrate`" in {finding["advice"] for finding in json.loads(sick.stdout)}
-    assert f"at migration {migrations.newest()}" in run("migrate", **env).stderr
+    for _ in range(2):
+        forward = run("migrate", **env, LOGNAME="ann")
+        assert f"at migration {migrations.newest()}" in forward.stderr
+        assert "no row" not in forward.stderr
     assert await migrations.current(ledger) == migrations.newest()
+    async with ledger.connect() as connection:
+        (link,) = await actions.chain(connection)
+    assert actions.broken_links([link]) == []
+    assert (link.action.object, link.action.verb, link.action.actor) == ("ledger:flashclaim", "migrate", "ann")
+    assert (link.action.before, link.action.after) == ({"migration": "0001"}, {"migration": migrations.newest()})

@@ -7,7 +7,8 @@ from engine.claims.batcher import Batcher
 from engine.ledger import remake
 from engine.ledger.homecoming import Homecoming
 from engine.ledger.persist import Outbox, Persister
-from engine.ledger.rebuild import Rebuild, _Plan
+from engine.ledger.plan import Plan as RebuildPlan
+from engine.ledger.rebuild import Rebuild
 from engine.ledger.reconcile import Reconciler
 from tests.simulation.mutation import Edit, LuaMutant, Mutant, catch, lua_catch
 from tests.simulation.network import Weather
@@ -265,7 +266,7 @@ MUTANTS = (
         "no serial is given twice",
         "duplicate_serials",
         [
-            Edit(_Plan, "add", 'serial_min = max(told, int(fields.get(b"serial", 0)))', "serial_min = 0"),
+            Edit(RebuildPlan, "add", 'serial_min = max(told, int(fields.get(b"serial", 0)))', "serial_min = 0"),
             Edit(acts, "rebuild", 'partition.told.get(drop_id, 0) > int(act.fields["serial"])', "False"),
             Edit(model, "decide_batch", " or told > state.serial", ""),
         ],

@@ -12,7 +12,8 @@ from typing import Any
 from engine.drops.model import Actor, DuplicateDrop, from_ms
 from engine.drops.spec import DropSpec
 from engine.errors import FlashclaimError, Unavailable
-from engine.ledger.rebuild import Rebuild, RebuildRefused
+from engine.ledger.plan import RebuildRefused
+from engine.ledger.rebuild import Rebuild
 from loadtests.workload import people
 from tests.simulation import checks, faults
 from tests.simulation.judge import Judge

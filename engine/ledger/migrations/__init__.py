@@ -20,8 +20,10 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from engine.errors import Invalid, Refused, Unavailable
+from engine.ledger import actions
 
 EMPTY = "base"  # the revision before the first: no tables
+_CHAINED_SINCE = "0003"  # the first revision whose record of acts this version can write
 _ADVISORY_LOCK = 0x666C617368  # "flash": one migration at a time in a database, and none while a worker writes
 KEEP_OUT = f"select pg_advisory_xact_lock({_ADVISORY_LOCK})"  # workers and other migrations, until the transaction ends
 _LOCK_TIMEOUT = "2s"  # so long, at the most, a waiting migration holds up others
@@ -77,8 +79,17 @@ def is_known(revision: str | None) -> bool:
     return revision is None or revision in revisions()
 
 
-async def migrate(ledger: AsyncEngine, to: str | None = None, *, may_lose_data: bool = False) -> str:
+def is_chained(revision: str | None) -> bool:
+    """Whether a ledger at a revision has a record of acts in which a step to it can be written down."""
+    return _order(revision) >= _order(_CHAINED_SINCE)
+
+
+async def migrate(
+    ledger: AsyncEngine, to: str | None = None, *, may_lose_data: bool = False, actor: str | None = None
+) -> str:
     """Bring the database to a revision, the newest unless one is named; the revision that it is at then.
+
+    An operator's step (`actor`) is recorded in its own transaction, where the revision has a record (`is_chained`).
 
     Raises `NoSuchRevision`, `LosesData` for a step back that is not allowed, `LedgerForeign` for a database that a
     newer version made, `LedgerBusy` when its locks are held for long.
@@ -90,14 +101,14 @@ async def migrate(ledger: AsyncEngine, to: str | None = None, *, may_lose_data: 
         if attempt:
             await asyncio.sleep(_PAUSE_S)
         try:
-            return await _migrate(ledger, wanted, may_lose_data)
+            return await _migrate(ledger, wanted, may_lose_data, actor)
         except DBAPIError as error:
             if getattr(error.orig, "sqlstate", None) not in (_LOCK_NOT_AVAILABLE, _DEADLOCK):
                 raise
     raise LedgerBusy("the ledger's tables were in use at every attempt, nothing was changed: try again later")
 
 
-async def _migrate(ledger: AsyncEngine, wanted: str, may_lose_data: bool) -> str:
+async def _migrate(ledger: AsyncEngine, wanted: str, may_lose_data: bool, actor: str | None) -> str:
     async with ledger.begin() as connection:
         await connection.execute(text(f"set local lock_timeout = '{_LOCK_TIMEOUT}'"))
         await connection.execute(text(f"set local statement_timeout = '{_STATEMENT_TIMEOUT}'"))
@@ -111,7 +122,22 @@ async def _migrate(ledger: AsyncEngine, wanted: str, may_lose_data: bool) -> str
             await connection.run_sync(lambda sync: command.downgrade(_config(sync), wanted))
         else:
             raise LosesData(f"going back from {found} to {wanted} may lose data: take a backup, then allow it")
+        if actor is not None and _order(wanted) != _order(found) and is_chained(wanted):
+            await _record(connection, actor, found, wanted)
         return wanted
+
+
+async def _record(connection: AsyncConnection, actor: str, found: str | None, wanted: str) -> None:
+    database = await connection.scalar(text("select current_database()"))
+    await actions.record(
+        connection,
+        f"ledger:{database}",
+        "migrate",
+        actor,
+        change={"to": wanted},
+        before={"migration": found or EMPTY},
+        after={"migration": wanted},
+    )
 
 
 def _order(revision: str | None) -> int:

@@ -17,7 +17,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine
 from structlog.testing import capture_logs
 
-from engine.ledger import migrations
+from engine.ledger import actions, migrations
 from engine.ledger.ingest import writer_of
 from engine.ledger.migrations import LedgerBusy, LedgerForeign, LosesData, NoSuchRevision, migrate
 from engine.ledger.persist import Persister
@@ -52,6 +52,16 @@ async def tables(ledger: AsyncEngine) -> set[str]:
     async with ledger.connect() as connection:
         found = await connection.scalars(text("select tablename from pg_tables where schemaname = 'public'"))
         return set(found) - {"alembic_version"}
+
+
+async def steps_recorded(ledger: AsyncEngine) -> list[str]:
+    """The acts on the ledger, which are all that is in its chain."""
+    async with ledger.connect() as connection:
+        links = await actions.chain(connection)
+    assert actions.broken_links(links) == []
+    acts = [link.action for link in links]
+    assert {(act.object, act.verb, act.actor) for act in acts} == {("ledger:migrations", "migrate", "boss")}
+    return [f"{(act.before or {})['migration']} → {act.after['migration']}" for act in acts]
 
 
 async def differences(ledger: AsyncEngine) -> list[object]:
@@ -96,6 +106,28 @@ class TestSteps:
             with pytest.raises(LedgerForeign, match="newer"):
                 await migrate(own, to, may_lose_data=True)
         assert await tables(own) == set(metadata.tables)
+
+    async def test_of_an_operator_are_recorded_where_there_is_a_chain(self, own: AsyncEngine) -> None:
+        for to in ("0001", "0004", "0003", "0003", "0004"):
+            assert await migrate(own, to, may_lose_data=True, actor="boss") == to
+        assert await steps_recorded(own) == ["0001 → 0004", "0004 → 0003", "0003 → 0004"]
+        for to in ("0002", "0003"):  # the chain goes, and begins anew with what brought it back
+            await migrate(own, to, may_lose_data=True, actor="boss")
+        assert await steps_recorded(own) == ["0002 → 0003"]
+
+    async def test_of_an_operator_that_cannot_be_recorded_are_not_done(
+        self, own: AsyncEngine, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Somebody holds the end of the chain: the step is undone with its row, and is tried again."""
+        monkeypatch.setattr(migrations, "_ATTEMPTS", 1)
+        monkeypatch.setattr(migrations, "_LOCK_TIMEOUT", "200ms")
+        await migrate(own)
+        async with own.begin() as connection:
+            await connection.execute(text(f"select pg_advisory_xact_lock({actions._ADVISORY_LOCK})"))
+            with pytest.raises(LedgerBusy):
+                await migrate(own, "0003", may_lose_data=True, actor="boss")
+        assert await migrations.current(own) == "0004"
+        assert await migrate(own, "0003", may_lose_data=True, actor="boss") == "0003"
 
     async def test_of_several_at_once_are_one(self, own: AsyncEngine) -> None:
         assert set(await asyncio.gather(*(migrate(own) for _ in range(4)))) == {migrations.newest()}

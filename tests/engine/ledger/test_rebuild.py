@@ -20,7 +20,8 @@ from engine.errors import Unavailable
 from engine.ids import ClaimId, DropId
 from engine.ledger.client_log import read_receipts
 from engine.ledger.locks import held
-from engine.ledger.rebuild import Rebuild, RebuildBusy, RebuildRefused, lock_of
+from engine.ledger.plan import RebuildRefused
+from engine.ledger.rebuild import Rebuild, RebuildBusy, lock_of
 from engine.ledger.reconcile import Reconciler
 from engine.ledger.remake import Made, excess
 from engine.runtime.connections import Stores

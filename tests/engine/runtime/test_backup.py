@@ -17,10 +17,10 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from api.app import create_app
 from engine.claims import receipt
 from engine.errors import Misconfigured
-from engine.ledger import migrations
+from engine.ledger import actions, migrations
 from engine.members.session import SessionTokens
 from engine.runtime import backup, keyfile, postgres_programs
-from engine.runtime.backup import BackupInvalid, KeysDiffer, NotEmpty, Restored
+from engine.runtime.backup import BackupInvalid, KeysDiffer, NotEmpty, Restored, RestoreUnfinished
 from engine.runtime.connections import Stores, open_ledger
 from engine.runtime.settings import Settings, load_settings
 from tests.api.conftest import Api, running
@@ -44,7 +44,7 @@ class House:
 
     async def restore(self, place: Path, *, replace: bool = False, take_keys: bool = False) -> Restored:
         return await backup.restore(
-            self.settings, self.ledger, self.data_dir, place, replace=replace, take_keys=take_keys
+            self.settings, self.ledger, self.data_dir, place, replace=replace, take_keys=take_keys, actor="boss"
         )
 
 
@@ -89,6 +89,21 @@ async def contents(ledger: AsyncEngine) -> dict[str, list[str]]:
         }
 
 
+async def without_the_restore(ledger: AsyncEngine) -> dict[str, list[str]]:
+    """As `contents`, once the last act is seen to be a restore and taken away. It names no store that may decide."""
+    async with ledger.begin() as connection:
+        query = "delete from operator_actions where id = (select max(id) from operator_actions) returning verb"
+        assert await connection.scalar(text(query)) == "restore"
+    return await contents(ledger)
+
+
+async def chain(ledger: AsyncEngine) -> list[actions.Link]:
+    async with ledger.connect() as connection:
+        links = await actions.chain(connection)
+    assert actions.broken_links(links) == []
+    return links
+
+
 async def rush(here: House, stores: Stores, members: Iterable[int], drop_id: str = "trial") -> list[str]:
     """Members claim through the real API; their receipts."""
     async with running(create_app(here.settings)) as client:
@@ -110,7 +125,7 @@ class TestAWholeBackup:
         assert manifest.migration == migrations.newest()
         before = (there.data_dir / "keys.json").read_text()
         restored = await there.restore(tmp_path / "backup", take_keys=True)
-        assert await contents(there.ledger) == await contents(here.ledger)
+        assert await without_the_restore(there.ledger) == {**await contents(here.ledger), "homes": []}
         assert restored.drops == ["trial"]
         assert (there.data_dir / "keys.json").read_text() == (here.data_dir / "keys.json").read_text()
         assert restored.keys_aside is not None
@@ -167,7 +182,7 @@ class TestAWholeBackup:
         with pytest.raises(NotEmpty, match="6 rows in claims"):
             await here.restore(tmp_path / "backup")
         restored = await here.restore(tmp_path / "backup", replace=True)
-        assert await contents(here.ledger) == before
+        assert await without_the_restore(here.ledger) == {**before, "homes": []}
         assert restored.keys_aside is None
 
     async def test_goes_on_after_a_rotation(self, here: House, stores: Stores, tmp_path: Path) -> None:
@@ -179,7 +194,76 @@ class TestAWholeBackup:
         manifest = await backup.back_up(here.settings, here.ledger, None, tmp_path / "backup")
         assert list(manifest.files) == ["ledger.dump"]
         assert not (tmp_path / "backup" / "keys.json").exists()
-        await backup.restore(here.settings, here.ledger, None, tmp_path / "backup", replace=True, take_keys=False)
+        where = here.settings, here.ledger, None, tmp_path / "backup"
+        await backup.restore(*where, replace=True, take_keys=False, actor="boss")
+
+
+class TestTheRow:
+    async def test_says_who_restored_what_over_which_record(self, here: House, stores: Stores, tmp_path: Path) -> None:
+        await rush(here, stores, range(3))
+        await record_all(stores)
+        manifest = await here.back_up(tmp_path / "backup")
+        await rush(here, stores, range(3), "later")
+        await record_all(stores)
+        before = await chain(here.ledger)
+        await here.restore(tmp_path / "backup", replace=True)
+        *old, row = await chain(here.ledger)
+        assert old == before[: len(old)]
+        assert len(before) == len(old) + 2
+        act = row.action
+        assert (act.object, act.verb, act.actor) == ("ledger:flashclaim", "restore", "boss")
+        assert act.change == {
+            "backup": str(tmp_path / "backup"),
+            "made_at": manifest.made_at.isoformat(),
+            "migration": migrations.newest(),
+            "sha256": manifest.files["ledger.dump"].sha256,
+        }
+        assert act.before is not None
+        assert act.before["last_link"] == {"row": before[-1].id, "hash": before[-1].hash.hex()}
+        assert (act.before["rows"]["claims"], act.after["rows"]["claims"]) == (6, 3)
+
+    async def test_has_the_keys_that_came_by_their_fingerprints(
+        self, here: House, there: House, stores: Stores, tmp_path: Path
+    ) -> None:
+        await here.back_up(tmp_path / "backup")
+        keys = [keyfile.shown(keyfile.read(house.data_dir)) for house in (there, here)]
+        await there.restore(tmp_path / "backup", take_keys=True)
+        (row,) = await chain(there.ledger)
+        assert row.action.before is not None
+        assert [row.action.before["keys"], row.action.after["keys"]] == keys
+        assert row.action.before["last_link"] is None
+        assert row.action.before["migration"] is None
+
+    async def test_of_an_older_backup_begins_the_chain(
+        self, here: House, there: House, stores: Stores, tmp_path: Path
+    ) -> None:
+        await migrations.migrate(stores.ledger, "0002", may_lose_data=True)
+        try:
+            await here.back_up(tmp_path / "backup")
+        finally:
+            await migrations.migrate(stores.ledger)
+        await there.restore(tmp_path / "backup", take_keys=True)
+        (row,) = await chain(there.ledger)
+        assert (row.action.change["migration"], row.action.after["migration"]) == ("0002", migrations.newest())
+
+    async def test_that_cannot_be_written_is_told_with_where_the_old_record_ended(
+        self, here: House, stores: Stores, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Somebody holds the end of the chain. The ledger is restored by then: a second restore writes the row."""
+        monkeypatch.setattr(backup, "LEDGER_LOCK_TIMEOUT", "200ms")
+        await rush(here, stores, range(3))
+        await record_all(stores)
+        *_, last = await chain(here.ledger)
+        await here.back_up(tmp_path / "backup")
+        other = open_ledger(here.settings.postgres_url)
+        async with other.begin() as connection:
+            await connection.execute(text(f"select pg_advisory_xact_lock({actions._ADVISORY_LOCK})"))
+            with pytest.raises(RestoreUnfinished, match=f"no row of the act.*'row': {last.id}.*{last.hash.hex()}"):
+                await here.restore(tmp_path / "backup", replace=True)
+        await other.dispose()
+        assert (await chain(here.ledger))[-1] == last
+        await here.restore(tmp_path / "backup", replace=True)
+        assert (await chain(here.ledger))[-1].action.verb == "restore"
 
 
 async def test_a_backup_is_never_written_over(here: House, tmp_path: Path) -> None:
