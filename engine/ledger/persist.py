@@ -7,7 +7,7 @@ while. The worker never ends because a store is away: it says so, waits, and goe
 import asyncio
 import time
 from collections.abc import Callable, Sequence
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, suppress
 from typing import Protocol
 
 import structlog
@@ -15,6 +15,7 @@ from prometheus_client import Counter, Gauge, Histogram
 from redis.asyncio import Redis
 from redis.exceptions import RedisError, ResponseError
 
+import lua
 from engine.bounds import INGEST_ENTRIES_MAX, TAKE_OVER_IDLE_MS
 from engine.claims import keys
 from engine.claims.outbox import GROUP, StreamEntry, entry_order
@@ -63,10 +64,13 @@ class Persister:
         self._name = name
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Work until `stop` is set."""
+        """Work until `stop` is set, then leave the outboxes' groups."""
         async with asyncio.TaskGroup() as group:
             for partition in range(self._partitions):
                 group.create_task(self._persist(partition, stop))
+        for partition in range(self._partitions):
+            with suppress(RedisError, OSError):  # it may be away, or have no group yet: nothing depends on it
+                await Outbox(self._redis, partition, self._name).leave()
 
     async def _persist(self, partition: int, stop: asyncio.Event) -> None:
         back_off_s = 0.1
@@ -141,6 +145,10 @@ class Outbox:
 
     async def acknowledge(self, entry_ids: Sequence[bytes]) -> None:
         await self._redis.xack(self.stream, GROUP, *entry_ids)
+
+    async def leave(self) -> None:
+        """Take this consumer out of the group. One with entries pending stays: whoever takes them over finds them."""
+        await self._redis.eval(lua.load("leave").text, 1, self.stream, GROUP, self._consumer)
 
     async def trim(self) -> None:
         """Drop the entries that every group has acknowledged, and nothing else."""

@@ -13,7 +13,6 @@ Until the fifth step is done the drop decides nothing (`not-ready`); it is never
 import asyncio
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
 from hashlib import blake2b
@@ -26,7 +25,7 @@ import lua
 from engine.bounds import LEDGER_LOCK_TIMEOUT, REBUILD_CHUNK_SUBJECTS, REBUILD_DRAIN_S_MAX
 from engine.claims import history, keys
 from engine.claims.history import RecordedClaim
-from engine.claims.outbox import GROUP, control_text
+from engine.claims.outbox import control_text
 from engine.claims.receipt import ReceiptBody
 from engine.claims.store import pairs
 from engine.claims.wire import StoredClaim, pack_stored, unpack_stored
@@ -138,8 +137,7 @@ class Rebuild:
         """Record what the outboxes hold, whether or not a worker lives."""
         stop = asyncio.Event()
         redis, ledger = self._stores.redis, self._stores.ledger
-        name = f"rebuild-{self._drop_id}"
-        worker = Persister(redis, writer_of(ledger), self._partitions, name)
+        worker = Persister(redis, writer_of(ledger), self._partitions, f"rebuild-{self._drop_id}")
         working = asyncio.create_task(worker.run(stop))
         try:
             if not await wait_until_recorded(redis, self._partitions, REBUILD_DRAIN_S_MAX):
@@ -147,13 +145,6 @@ class Rebuild:
         finally:
             stop.set()
             await working
-            await self._leave(name)
-
-    async def _leave(self, consumer: str) -> None:
-        """Leave no reader behind in the outboxes' group; one that has something pending stays for the next rebuild."""
-        for partition in range(self._partitions):
-            with suppress(Unavailable):  # nothing depends on it
-                await self._stores.scripts.run(lua.load("leave"), (keys.outbox(partition),), (GROUP, consumer))
 
     async def _plan(self, *, pause: bool) -> Plan:
         await self._read()  # or an unknown drop would be found after the wait
