@@ -43,16 +43,20 @@ _TICKET_HEADER = {
         200: shown(TICKET, "A ticket for one claim"),
         **declared(
             *SIGNED_IN, *BODY, "not-open", "closed", "not-eligible", "no-such-drop", "claim-invalid", "not-ready",
-            "denied", "proof-required", "proof-invalid",
+            "denied", "slow-down", "proof-required", "proof-invalid",
         ),
     },
-    openapi_extra=_TICKET_WISH,
+    openapi_extra={**_TICKET_WISH, "parameters": [_CLIENT_KEY_HEADER]},
 )  # fmt: skip
 async def issue_ticket(drop_id: str, request: Request, use: ServicesDep, session: SessionDep) -> Response:
     """Take a ticket, at any time up to the close, also before the opening. One ticket, one claim."""
     address, given, body = _address(request), _headers(request), await request.body()
+    client_key, member = given.get(b"x-client-key"), session.member_id.encode()
+    use.control.check_asker(address, client_key, member)
+    if use.control.shared is not None:
+        await use.control.shared.spend(use.control.tickets.wanted(address, client_key, member))
     drop = await use.drops.get(drop_id)
-    return problems.response(claim_path.ticketed(use.claims, use.control, lambda: address, given, body, session, drop))
+    return problems.response(claim_path.ticketed(use.claims, given, body, session, drop))
 
 
 @router.get(
@@ -86,7 +90,7 @@ async def claim(drop_id: str, request: Request, use: ServicesDep) -> Response:
     address, given, body = _address(request), _headers(request), await request.body()
     ticket, wish = claim_path.admitted(use.claims, use.control, lambda: address, given, body)
     if use.control.shared is not None:
-        await use.control.shared.spend(use.control.wanted(address, given.get(b"x-client-key"), ticket.member))
+        await use.control.shared.spend(use.control.claims.wanted(address, given.get(b"x-client-key"), ticket.member))
     drop = await use.drops.get(drop_id)
     return problems.response(claim_path.rendered(await use.claims.claim(drop, ticket, wish.item, wish.quantity)))
 

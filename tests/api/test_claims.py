@@ -267,10 +267,10 @@ class TestSlowDown:
 
     async def test_an_address_rate_is_429(self, settings: Settings, stores: Stores) -> None:
         strict = settings.model_copy(update={"address_claims_per_second": 3})
-        async with running(create_app(strict)) as client:
-            api = Api(client, SessionTokens(strict))
+        async with running(create_app(settings)) as free, running(create_app(strict)) as client:
+            taking, api = Api(free, SessionTokens(settings)), Api(client, SessionTokens(strict))
             await api.launched()
-            tickets = [await api.ticket(f"m-{number}") for number in range(20)]
+            tickets = [await taking.ticket(f"m-{number}") for number in range(20)]
             answers = await asyncio.gather(*map(api.claim, tickets))
             assert 429 in {answer.status_code for answer in answers}
 
