@@ -55,7 +55,7 @@ async def issue_ticket(drop_id: str, request: Request, use: ServicesDep, session
     use.control.check_asker(address, client_key, member)
     if use.control.shared is not None:
         await use.control.shared.spend(use.control.tickets.wanted(address, client_key, member))
-    drop = await use.drops.get(drop_id)
+    drop = await use.drops.shown(drop_id, to_operator=session.role == "operator")
     return problems.response(claim_path.ticketed(use.claims, given, body, session, drop))
 
 
@@ -68,7 +68,8 @@ async def issue_ticket(drop_id: str, request: Request, use: ServicesDep, session
 )
 async def challenge(drop_id: str, use: ServicesDep, session: SessionDep) -> dict[str, Any]:
     """What a drop asks for before it gives a ticket; good for the session's member and this drop, for two minutes."""
-    return {**(use.claims.challenge(session, await use.drops.get(drop_id)) or {"gate": None})}
+    drop = await use.drops.shown(drop_id, to_operator=session.role == "operator")
+    return {**(use.claims.challenge(session, drop) or {"gate": None})}
 
 
 @router.post(
@@ -91,7 +92,7 @@ async def claim(drop_id: str, request: Request, use: ServicesDep) -> Response:
     ticket, wish = claim_path.admitted(use.claims, use.control, lambda: address, given, body)
     if use.control.shared is not None:
         await use.control.shared.spend(use.control.claims.wanted(address, given.get(b"x-client-key"), ticket.member))
-    drop = await use.drops.get(drop_id)
+    drop = await use.drops.shown(drop_id, to_operator=False)
     return problems.response(claim_path.rendered(await use.claims.claim(drop, ticket, wish.item, wish.quantity)))
 
 

@@ -430,7 +430,7 @@ class TestTickets:
 
     async def test_drafts_and_closed_drops_give_no_tickets(self, api: Api) -> None:
         await api.operate("POST", "/v1/drops", drop_json("draft"))
-        problem(await api.client.post("/v1/drops/draft/ticket", headers=api.bearer()), 409, "not-open")
+        problem(await api.client.post("/v1/drops/draft/ticket", headers=api.bearer()), 404, "no-such-drop")
         await api.launched()
         await api.operate("POST", "/v1/drops/trial/close")
         problem(await api.client.post("/v1/drops/trial/ticket", headers=api.bearer()), 409, "closed")

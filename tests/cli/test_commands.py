@@ -145,6 +145,7 @@ def test_a_drop_is_rebuilt_from_the_ledger_and_from_receipts(terminal: Terminal,
 
 def test_a_drop_is_steered(terminal: Terminal) -> None:
     terminal.good("drop", "create", str(EXAMPLE), "--id", "steered", "--opens-in", "0")
+    assert json.loads(terminal.good("drop", "show", "steered", "--json"))["status"] == "draft"
     for act, status in (("launch", "launched"), ("pause", "paused"), ("resume", "launched"), ("close", "closed")):
         assert json.loads(terminal.good("drop", act, "steered", "--json"))["status"] == status
         if act == "resume":
