@@ -21,18 +21,13 @@ if TYPE_CHECKING:
     from engine.runtime.settings import Settings
 
 
-# libuv takes in one connection of a listener in each turn of its loop (https://github.com/libuv/libuv/pull/3696). Under
-# a flood a turn takes 20 ms: thousands that connect would wait for minutes. So the port has several listeners.
-LISTENERS = 16
-
-
 def register(app: typer.Typer) -> None:
     for command in (serve, worker, migrate):
         app.command()(command)
 
 
 def serve(
-    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    host: Annotated[str, typer.Option(help="Address, or a name: all its addresses.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port to listen on.", min=1, max=65_535)] = 8000,
     workers: Annotated[int, typer.Option(help="Processes that share the port.", min=1, max=64)] = 1,
     data: DataDir = None,
@@ -43,18 +38,21 @@ def serve(
 
     Example:  FLASHCLAIM_REDIS_URL=redis://… FLASHCLAIM_POSTGRES_URL=postgresql://… flashclaim serve --host 0.0.0.0
     """
+    from cli import listeners
     from engine.rates.denied import read
     from engine.runtime.settings import load_settings
+    from engine.runtime.telemetry import configure_logs
 
     if data is not None:
         os.environ["FLASHCLAIM_DATA"] = str(data)
     settings = load_settings(data)
-    asyncio.run(_check(settings))
+    configure_logs(settings.log_format)
     if settings.deny_file:
         read(settings.deny_file)  # a fault is told here, once, and not by each process that it would end
-    config = _server_config(settings, host, port, workers)
+    asyncio.run(_check(settings))
+    config = _server_config(settings, workers)
     with _metrics_dir(workers), suppress(KeyboardInterrupt):  # as uvicorn.run does
-        _run(config)
+        _run(config, listeners.bind(host, port))
 
 
 def worker(
@@ -100,7 +98,7 @@ def migrate(
     say(f"the ledger is at migration {asyncio.run(run())}")
 
 
-def _server_config(settings: "Settings", host: str, port: int, workers: int) -> "uvicorn.Config":
+def _server_config(settings: "Settings", workers: int) -> "uvicorn.Config":
     import uvicorn
 
     from api.gate import ClaimProtocol
@@ -109,8 +107,6 @@ def _server_config(settings: "Settings", host: str, port: int, workers: int) -> 
     return uvicorn.Config(
         "cli.serve:app_from_environment",
         factory=True,
-        host=host,
-        port=port,
         workers=workers,
         loop="uvloop",
         http=ClaimProtocol,
@@ -124,16 +120,14 @@ def _server_config(settings: "Settings", host: str, port: int, workers: int) -> 
     )
 
 
-def _run(config: "uvicorn.Config") -> None:
+def _run(config: "uvicorn.Config", listening: list[socket.socket]) -> None:
     import uvicorn
     from uvicorn.supervisors import Multiprocess
 
-    first = config.bind_socket()
-    listeners = [first, *(first.dup() for _ in range(LISTENERS - 1))]
     if config.workers > 1:
-        Multiprocess(config, sockets=listeners).run()
+        Multiprocess(config, sockets=listening).run()
     else:
-        uvicorn.Server(config).run(sockets=listeners)
+        uvicorn.Server(config).run(sockets=listening)
 
 
 @contextmanager
