@@ -50,6 +50,7 @@ def serve(
     if settings.deny_file:
         read(settings.deny_file)  # a fault is told here, once, and not by each process that it would end
     asyncio.run(_check(settings))
+    _warn(settings)
     config = _server_config(settings, workers)
     with _metrics_dir(workers), suppress(KeyboardInterrupt):  # as uvicorn.run does
         _run(config, listeners.bind(host, port))
@@ -96,6 +97,16 @@ def migrate(
             return await bring(stores.ledger, to, may_lose_data=lose_data)
 
     say(f"the ledger is at migration {asyncio.run(run())}")
+
+
+def _warn(settings: "Settings") -> None:
+    """Say once, and not in each process, what the settings give up."""
+    import structlog
+
+    from engine.runtime.doctor import partition_findings
+
+    for finding in partition_findings(settings):
+        structlog.get_logger(__name__).warning(finding.what, advice=finding.advice)
 
 
 def _server_config(settings: "Settings", workers: int) -> "uvicorn.Config":

@@ -59,9 +59,22 @@ async def test_it_answers_on_each_address_of_its_name(settings: Settings, stores
 
 
 async def test_several_processes_share_them_all(settings: Settings, stores: Stores, tmp_path: Path) -> None:
-    async with serving(settings, tmp_path, "--host", "::", "--workers", "2") as (port, _):
+    async with serving(settings, tmp_path, "--host", "::", "--workers", "2") as (port, said):
         assert await is_healthy("::1", port)
         assert await is_healthy("127.0.0.1", port)
+    assert [line for line in said if line["level"] != "info"] == []
+
+
+async def test_several_partitions_are_one_warning_however_many_processes(
+    settings: Settings, stores: Stores, tmp_path: Path
+) -> None:
+    split = {"FLASHCLAIM_PARTITIONS": "2"}
+    async with serving(settings, tmp_path, "--workers", "2", **split) as (port, said):
+        assert await is_healthy("127.0.0.1", port)
+    (warning,) = [line for line in said if line["level"] != "info"]
+    assert warning["level"] == "warning"
+    assert warning["event"].startswith("partitions is 2: ")
+    assert "promise 9" in warning["advice"]
 
 
 def test_a_faulty_deny_list_stops_the_start_with_a_sentence(tmp_path: Path) -> None:
