@@ -77,17 +77,8 @@ def admitted(
     return ticket, wish
 
 
-def ticketed(
-    claims: Claims,
-    control: RushControl,
-    address: Callable[[], str],
-    given: Mapping[bytes, bytes],
-    body: bytes,
-    session: Session,
-    drop: Drop,
-) -> Told:
-    """The answer to a ticket request, with arguments as for `admitted`; raises `Denied`, and what its parts do."""
-    control.check_asker(address(), session.member_id)
+def ticketed(claims: Claims, given: Mapping[bytes, bytes], body: bytes, session: Session, drop: Drop) -> Told:
+    """The answer to a ticket request that may go on, with arguments as for `admitted`; raises what its parts do."""
     wish = _decoded(_ticket_decoder, body, given.get(b"content-type")) if body else _NO_TICKET_WISH
     issued = claims.issue_ticket(session, drop, wish.item, wish.quantity, wish.proof)
     told = (

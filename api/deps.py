@@ -15,7 +15,7 @@ from engine.drops.service import Drops
 from engine.errors import Refused
 from engine.members import store as members_store
 from engine.members.model import Session
-from engine.members.session import SessionInvalid, SessionTokens
+from engine.members.session import IdentityUnavailable, SessionInvalid, SessionTokens
 from engine.rates.control import RushControl
 from engine.runtime.connections import Stores
 from engine.runtime.settings import Settings
@@ -63,6 +63,18 @@ async def operator(found: Annotated[Session, Depends(session)]) -> Session:
     if found.role != "operator":
         raise OperatorsOnly("this is for operators: use an operator's session token")
     return found
+
+
+async def is_operator(
+    request: Request, credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
+) -> bool:
+    """Whether an operator asks on a route that is anybody's; there a session that cannot be verified is none."""
+    if credentials is None:
+        return False
+    try:
+        return (await (await services(request)).sessions.verify(credentials.credentials)).role == "operator"
+    except (SessionInvalid, IdentityUnavailable):
+        return False
 
 
 async def actor(
@@ -122,6 +134,7 @@ def only(body: Any, *names: str) -> dict[str, Any]:
 ServicesDep = Annotated[Services, Depends(services)]
 SessionDep = Annotated[Session, Depends(session)]
 OperatorDep = Annotated[Session, Depends(operator)]
+IsOperator = Annotated[bool, Depends(is_operator)]
 PageLimit = Annotated[int, Query(ge=1, le=PAGE_ROWS_MAX)]
 ActorDep = Annotated[Actor, Depends(actor)]
 JsonBody = Annotated[Any, Depends(json_body)]  # behind who asks: dependencies are worked out in a route's own order

@@ -2,7 +2,7 @@
 
 import asyncio
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from time import perf_counter
 from typing import TYPE_CHECKING, NamedTuple
@@ -13,11 +13,10 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
 from api import claim as claim_path
 from api import problems
-from api.claim import Told, Wish
+from api.claim import Told
 from api.deps import Services
 from api.edge import HEADERS, Answers, log_answer, request_id_of
 from engine.claims.model import Claim
-from engine.claims.ticket import Ticket
 from engine.drops.model import Drop
 from engine.errors import FlashclaimError
 from engine.members.model import Session
@@ -142,11 +141,12 @@ class Exchange:
     def run(self) -> None:
         """Do what the request asks, now that it is here as a whole."""
         self.more_body = False
+        self._do(self._claim if self._session is None else partial(self._ticket, self._session))
+
+    def _do(self, act: Callable[[], None]) -> None:
+        """Act for the client, who gets an answer also when it breaks."""
         try:
-            if self._session is None:
-                self._claim()
-            else:
-                self._ticket(self._session)
+            act()
         except SlowDown as error:
             self._gate.use.control.tell_late(self.write, problems.told(error))
         except FlashclaimError as error:
@@ -195,22 +195,30 @@ class Exchange:
         if use.control.shared is None:
             use.claims.submit(self._drop, ticket, wish.item, wish.quantity, self.tell)
             return
-        wanted = use.control.wanted(self._protocol.address(), given.get(b"x-client-key"), ticket.member)
-        use.control.shared.ask(wanted, partial(self._go_on, ticket, wish))
-
-    def _go_on(self, ticket: Ticket, wish: Wish, refused: SlowDown | None) -> None:
-        """The shared buckets have spoken."""
-        if refused is not None:
-            self._gate.use.control.tell_late(self.write, problems.told(refused))
-            return
-        try:
-            self._gate.use.claims.submit(self._drop, ticket, wish.item, wish.quantity, self.tell)
-        except FlashclaimError as error:
-            self.tell(error)
+        wanted = use.control.claims.wanted(self._protocol.address(), given.get(b"x-client-key"), ticket.member)
+        submit = partial(use.claims.submit, self._drop, ticket, wish.item, wish.quantity, self.tell)
+        use.control.shared.ask(wanted, partial(self._go_on, submit))
 
     def _ticket(self, session: Session) -> None:
-        use, address = self._gate.use, self._protocol.address
-        self.write(claim_path.ticketed(use.claims, use.control, address, self._given, self.body, session, self._drop))
+        control, address = self._gate.use.control, self._protocol.address()
+        client_key, member = self._given.get(b"x-client-key"), session.member_id.encode()
+        control.check_asker(address, client_key, member)
+        if control.shared is None:
+            self._issue(session)
+            return
+        control.shared.ask(
+            control.tickets.wanted(address, client_key, member), partial(self._go_on, partial(self._issue, session))
+        )
+
+    def _issue(self, session: Session) -> None:
+        self.write(claim_path.ticketed(self._gate.use.claims, self._given, self.body, session, self._drop))
+
+    def _go_on(self, act: Callable[[], None], refused: SlowDown | None) -> None:
+        """The shared buckets have spoken."""
+        if refused is None:
+            self._do(act)
+        else:
+            self._gate.use.control.tell_late(self.write, problems.told(refused))
 
 
 def _lines(headers: Mapping[str, str]) -> bytes:

@@ -14,118 +14,137 @@ import typer
 from cli.options import DataDir, operator, say
 
 if TYPE_CHECKING:
+    import uvicorn
     from fastapi import FastAPI
 
     from engine.runtime.connections import Stores
     from engine.runtime.settings import Settings
 
 
-# libuv takes in one connection of a listener in each turn of its loop (https://github.com/libuv/libuv/pull/3696). Under
-# a flood a turn takes 20 ms: thousands that connect would wait for minutes. So the port has several listeners.
-LISTENERS = 16
-
-
 def register(app: typer.Typer) -> None:
-    @app.command()
-    def serve(
-        host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
-        port: Annotated[int, typer.Option(help="Port to listen on.", min=1, max=65_535)] = 8000,
-        workers: Annotated[int, typer.Option(help="Processes that share the port.", min=1, max=64)] = 1,
-        data: DataDir = None,
-    ) -> None:
-        """Serve the API.
+    for command in (serve, worker, migrate):
+        app.command()(command)
 
-        Settings come from FLASHCLAIM_… variables, see docs/reference/settings.md.
 
-        Example:  FLASHCLAIM_REDIS_URL=redis://… FLASHCLAIM_POSTGRES_URL=postgresql://… flashclaim serve --host 0.0.0.0
-        """
-        import uvicorn
-        from uvicorn.supervisors import Multiprocess
+def serve(
+    host: Annotated[str, typer.Option(help="Address, or a name: all its addresses.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port to listen on.", min=1, max=65_535)] = 8000,
+    workers: Annotated[int, typer.Option(help="Processes that share the port.", min=1, max=64)] = 1,
+    data: DataDir = None,
+) -> None:
+    """Serve the API.
 
-        from api.gate import ClaimProtocol
-        from engine.bounds import BACKLOG, KEEP_ALIVE_S
-        from engine.rates.denied import read
-        from engine.runtime.settings import load_settings
+    Settings come from FLASHCLAIM_… variables, see docs/reference/settings.md.
 
-        if data is not None:
-            os.environ["FLASHCLAIM_DATA"] = str(data)
-        settings = load_settings(data)
-        asyncio.run(_check(settings))
-        if settings.deny_file:
-            read(settings.deny_file)  # a fault is told here, once, and not by each process that it would end
-        with _metrics_dir(workers):
-            config = uvicorn.Config(
-                "cli.serve:app_from_environment",
-                factory=True,
-                host=host,
-                port=port,
-                workers=workers,
-                loop="uvloop",
-                http=ClaimProtocol,
-                access_log=False,
-                log_level="warning",
-                forwarded_allow_ips=settings.trusted_proxies,
-                timeout_keep_alive=KEEP_ALIVE_S,
-                backlog=BACKLOG,
-                timeout_graceful_shutdown=10,
-                server_header=False,
-            )
-            first = config.bind_socket()
-            listeners = [first, *(first.dup() for _ in range(LISTENERS - 1))]
-            with suppress(KeyboardInterrupt):  # as uvicorn.run does
-                if workers > 1:
-                    Multiprocess(config, sockets=listeners).run()
-                else:
-                    uvicorn.Server(config).run(sockets=listeners)
+    Example:  FLASHCLAIM_REDIS_URL=redis://… FLASHCLAIM_POSTGRES_URL=postgresql://… flashclaim serve --host 0.0.0.0
+    """
+    from cli import listeners
+    from engine.rates.denied import read
+    from engine.runtime.settings import load_settings
+    from engine.runtime.telemetry import configure_logs
 
-    @app.command()
-    def worker(
-        name: Annotated[str | None, typer.Option(help="This worker's name; no two that live may share one.")] = None,
-        metrics_port: Annotated[int, typer.Option(help="Port for Prometheus metrics; 0: none.", min=0)] = 0,
-        data: DataDir = None,
-    ) -> None:
-        """Write decided claims into the ledger, and reconcile it with the store. Run one, or several for safety.
+    if data is not None:
+        os.environ["FLASHCLAIM_DATA"] = str(data)
+    settings = load_settings(data)
+    configure_logs(settings.log_format)
+    if settings.deny_file:
+        read(settings.deny_file)  # a fault is told here, once, and not by each process that it would end
+    asyncio.run(_check(settings))
+    _warn(settings)
+    config = _server_config(settings, workers)
+    with _metrics_dir(workers), suppress(KeyboardInterrupt):  # as uvicorn.run does
+        _run(config, listeners.bind(host, port))
 
-        Example:  flashclaim worker --name worker-1 --metrics-port 9101
-        """
-        from engine.runtime.settings import load_settings
-        from engine.runtime.telemetry import configure_logs
 
-        settings = load_settings(data)
-        configure_logs(settings.log_format)
-        if metrics_port:
-            from prometheus_client import start_http_server
+def worker(
+    name: Annotated[str | None, typer.Option(help="This worker's name; no two that live may share one.")] = None,
+    metrics_port: Annotated[int, typer.Option(help="Port for Prometheus metrics; 0: none.", min=0)] = 0,
+    data: DataDir = None,
+) -> None:
+    """Write decided claims into the ledger, and reconcile it with the store. Run one, or several for safety.
 
-            start_http_server(metrics_port)
-        asyncio.run(_work(settings, name or f"{socket.gethostname()}-{os.getpid()}"))
+    Example:  flashclaim worker --name worker-1 --metrics-port 9101
+    """
+    from engine.runtime.settings import load_settings
+    from engine.runtime.telemetry import configure_logs
 
-    @app.command()
-    def migrate(
-        to: Annotated[str | None, typer.Option(metavar="REVISION", help="Forward or back to this one.")] = None,
-        lose_data: Annotated[
-            bool, typer.Option("--lose-data", help="Allow a step back; docs/how-to.md says what each one loses.")
-        ] = False,
-        data: DataDir = None,
-    ) -> None:
-        """Bring the ledger's tables to this version, while claims go on. Safe to run again, and by several at once.
+    settings = load_settings(data)
+    configure_logs(settings.log_format)
+    if metrics_port:
+        from prometheus_client import start_http_server
 
-        A step is an act with its row; one back to tables without a chained record of acts cannot be.
+        start_http_server(metrics_port)
+    asyncio.run(_work(settings, name or f"{socket.gethostname()}-{os.getpid()}"))
 
-        Example:  flashclaim migrate --to 0001 --lose-data
-        """
-        from engine.ledger.migrations import is_chained
-        from engine.ledger.migrations import migrate as bring
-        from engine.runtime.connections import open_stores
-        from engine.runtime.settings import load_settings
 
-        async def run() -> str:
-            async with open_stores(load_settings(data)) as stores:
-                return await bring(stores.ledger, to, may_lose_data=lose_data, actor=operator())
+def migrate(
+    to: Annotated[str | None, typer.Option(metavar="REVISION", help="Forward or back to this one.")] = None,
+    lose_data: Annotated[
+        bool, typer.Option("--lose-data", help="Allow a step back; docs/how-to.md says what each one loses.")
+    ] = False,
+    data: DataDir = None,
+) -> None:
+    """Bring the ledger's tables to this version, while claims go on. Safe to run again, and by several at once.
 
-        revision = asyncio.run(run())
-        say(f"the ledger is at migration {revision}")
-        if not is_chained(revision):
-            say("no row was written: at this migration there is no chained record of acts, and the one before is gone")
+    A step is an act with its row; one back to tables without a chained record of acts cannot be.
+
+    Example:  flashclaim migrate --to 0001 --lose-data
+    """
+    from engine.ledger.migrations import is_chained
+    from engine.ledger.migrations import migrate as bring
+    from engine.runtime.connections import open_stores
+    from engine.runtime.settings import load_settings
+
+    async def run() -> str:
+        async with open_stores(load_settings(data)) as stores:
+            return await bring(stores.ledger, to, may_lose_data=lose_data, actor=operator())
+
+    revision = asyncio.run(run())
+    say(f"the ledger is at migration {revision}")
+    if not is_chained(revision):
+        say("no row was written: at this migration there is no chained record of acts, and the one before is gone")
+
+
+def _warn(settings: "Settings") -> None:
+    """Say once, and not in each process, what the settings give up."""
+    import structlog
+
+    from engine.runtime.doctor import partition_findings
+
+    for finding in partition_findings(settings):
+        structlog.get_logger(__name__).warning(finding.what, advice=finding.advice)
+
+
+def _server_config(settings: "Settings", workers: int) -> "uvicorn.Config":
+    import uvicorn
+
+    from api.gate import ClaimProtocol
+    from engine.bounds import BACKLOG, KEEP_ALIVE_S
+
+    return uvicorn.Config(
+        "cli.serve:app_from_environment",
+        factory=True,
+        workers=workers,
+        loop="uvloop",
+        http=ClaimProtocol,
+        access_log=False,
+        log_level="warning",
+        forwarded_allow_ips=settings.trusted_proxies,
+        timeout_keep_alive=KEEP_ALIVE_S,
+        backlog=BACKLOG,
+        timeout_graceful_shutdown=10,
+        server_header=False,
+    )
+
+
+def _run(config: "uvicorn.Config", listening: list[socket.socket]) -> None:
+    import uvicorn
+    from uvicorn.supervisors import Multiprocess
+
+    if config.workers > 1:
+        Multiprocess(config, sockets=listening).run()
+    else:
+        uvicorn.Server(config).run(sockets=listening)
 
 
 @contextmanager

@@ -43,16 +43,20 @@ _TICKET_HEADER = {
         200: shown(TICKET, "A ticket for one claim"),
         **declared(
             *SIGNED_IN, *BODY, "not-open", "closed", "not-eligible", "no-such-drop", "claim-invalid", "not-ready",
-            "denied", "proof-required", "proof-invalid",
+            "denied", "slow-down", "proof-required", "proof-invalid",
         ),
     },
-    openapi_extra=_TICKET_WISH,
+    openapi_extra={**_TICKET_WISH, "parameters": [_CLIENT_KEY_HEADER]},
 )  # fmt: skip
 async def issue_ticket(drop_id: str, request: Request, use: ServicesDep, session: SessionDep) -> Response:
     """Take a ticket, at any time up to the close, also before the opening. One ticket, one claim."""
     address, given, body = _address(request), _headers(request), await request.body()
-    drop = await use.drops.get(drop_id)
-    return problems.response(claim_path.ticketed(use.claims, use.control, lambda: address, given, body, session, drop))
+    client_key, member = given.get(b"x-client-key"), session.member_id.encode()
+    use.control.check_asker(address, client_key, member)
+    if use.control.shared is not None:
+        await use.control.shared.spend(use.control.tickets.wanted(address, client_key, member))
+    drop = await use.drops.shown(drop_id, to_operator=session.role == "operator")
+    return problems.response(claim_path.ticketed(use.claims, given, body, session, drop))
 
 
 @router.get(
@@ -64,7 +68,8 @@ async def issue_ticket(drop_id: str, request: Request, use: ServicesDep, session
 )
 async def challenge(drop_id: str, use: ServicesDep, session: SessionDep) -> dict[str, Any]:
     """What a drop asks for before it gives a ticket; good for the session's member and this drop, for two minutes."""
-    return {**(use.claims.challenge(session, await use.drops.get(drop_id)) or {"gate": None})}
+    drop = await use.drops.shown(drop_id, to_operator=session.role == "operator")
+    return {**(use.claims.challenge(session, drop) or {"gate": None})}
 
 
 @router.post(
@@ -86,8 +91,8 @@ async def claim(drop_id: str, request: Request, use: ServicesDep) -> Response:
     address, given, body = _address(request), _headers(request), await request.body()
     ticket, wish = claim_path.admitted(use.claims, use.control, lambda: address, given, body)
     if use.control.shared is not None:
-        await use.control.shared.spend(use.control.wanted(address, given.get(b"x-client-key"), ticket.member))
-    drop = await use.drops.get(drop_id)
+        await use.control.shared.spend(use.control.claims.wanted(address, given.get(b"x-client-key"), ticket.member))
+    drop = await use.drops.shown(drop_id, to_operator=False)
     return problems.response(claim_path.rendered(await use.claims.claim(drop, ticket, wish.item, wish.quantity)))
 
 

@@ -10,7 +10,7 @@ from fastapi import APIRouter, Depends, Header, Request
 from fastapi.responses import Response
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 
-from api.deps import ActorDep, JsonBody, OperatorDep, PageLimit, Services, ServicesDep, only
+from api.deps import ActorDep, IsOperator, JsonBody, OperatorDep, PageLimit, Services, ServicesDep, only
 from api.examples import BODY, DROP, OPERATORS, declared, shown, taken
 from engine import ids
 from engine.claims import history
@@ -31,12 +31,13 @@ def _act(*more: str) -> Responses:
     return {**_DROP, **declared(*_PROBLEMS, "idempotency-key-reused", *more)}
 
 
-async def existing(drop_id: str, use: ServicesDep) -> Drop:
+async def shown_drop(drop_id: str, use: ServicesDep, to_operator: IsOperator) -> Drop:
     """The drop of a path, looked up before an event stream begins: a stream cannot answer 404 any more."""
-    return await use.drops.get(drop_id)
+    return await use.drops.shown(drop_id, to_operator=to_operator)
 
 
-ExistingDrop = Annotated[Drop, Depends(existing)]
+ShownDrop = Annotated[Drop, Depends(shown_drop)]
+_PUBLIC: dict[str, Any] = {"security": [{}]}  # beside the session that FastAPI declares: none will do
 
 
 class RevisionRequired(Invalid):
@@ -74,10 +75,10 @@ async def listed(
     return {"drops": page, "next": page[-1]["id"] if len(page) == limit else None}
 
 
-@router.get("/{drop_id}", responses=_READ)
-async def read(drop_id: str, use: ServicesDep, response: Response) -> dict[str, Any]:
-    """One drop, with its revision as ETag. Whoever is signed in or not may read it: it is what the public sees."""
-    return _answer(await use.drops.get(drop_id), response)
+@router.get("/{drop_id}", responses=_READ, openapi_extra=_PUBLIC)
+async def read(drop: ShownDrop, response: Response) -> dict[str, Any]:
+    """One drop, with its revision as ETag. Anybody may read it, once it was launched; a draft is for operators."""
+    return _answer(drop, response)
 
 
 @router.patch(
@@ -166,8 +167,13 @@ async def report(drop_id: str, use: ServicesDep, _: OperatorDep) -> dict[str, An
     }
 
 
-@router.get("/{drop_id}/live", response_class=EventSourceResponse, responses=declared("no-such-drop", "not-ready"))
-async def live(drop: ExistingDrop, request: Request, use: ServicesDep) -> AsyncIterator[ServerSentEvent]:
+@router.get(
+    "/{drop_id}/live",
+    response_class=EventSourceResponse,
+    responses=declared("no-such-drop", "not-ready"),
+    openapi_extra=_PUBLIC,
+)
+async def live(drop: ShownDrop, request: Request, use: ServicesDep) -> AsyncIterator[ServerSentEvent]:
     """Live figures as server-sent events, one a second: stock, released, taken, left for each item."""
     feed: LiveFeed = request.app.state.live
     while True:

@@ -35,6 +35,6 @@ def made(partition: int, drop_id: str) -> str:
     return f"fc:{{{partition}}}:drop:{drop_id}:made"
 
 
-def bucket(whose: str, name: str) -> str:
-    """STRING: when the next request of a member, an address or a client key is due."""
-    return f"fc:{{rates}}:{whose}:{name}"
+def bucket(what: str, whose: str, name: str) -> str:
+    """STRING: when the next claim, or ticket request, of a member, an address or a client key is due."""
+    return f"fc:{{rates}}:{what}:{whose}:{name}"

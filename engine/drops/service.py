@@ -142,6 +142,13 @@ class Drops:
             self._cache[drop_id] = found._replace(seen_s=time.monotonic())
             return found.drop
 
+    async def shown(self, drop_id: str, *, to_operator: bool) -> Drop:
+        """The drop as `get` has it. To anybody but operators a draft is like a drop that there is not: `NoSuchDrop`."""
+        drop = await self.get(drop_id)
+        if drop.status is Status.DRAFT and not to_operator:
+            raise _no_such(drop_id)
+        return drop
+
     def known(self, drop_id: str) -> Drop | None:
         """The drop as it was within the last seconds, without waiting; None when it must be asked for (`get`).
 

@@ -48,6 +48,7 @@ async def diagnose(settings: Settings, stores: Stores, data_dir: Path | None) ->
         *_machine(data_dir or Path()),
         *_secrets(data_dir),
         *_sessions(settings),
+        *partition_findings(settings),
     ]
 
 
@@ -188,6 +189,18 @@ def _sessions(settings: Settings) -> list[Finding]:
         return []
     advice = f"set {' and '.join(missing)}: else any token of that provider, made for whatever service, signs in here"
     return [Finding("warning", "session tokens are not bound to this service", advice)]
+
+
+def partition_findings(settings: Settings) -> list[Finding]:
+    """Whether a promise is given up by the number of partitions; `serve` says it at its start as well."""
+    if settings.partitions == 1:
+        return []
+    what = f"partitions is {settings.partitions}: one of them may say sold out while another has stock"
+    advice = (
+        "set up new systems with 1: with more, promise 9 (sold out is true when it is said) is not kept, for stock is"
+        " not moved between partitions yet; in a system that has claims leave it as it is"
+    )
+    return [Finding("warning", what, advice)]
 
 
 def _text(value: Any) -> str:

@@ -46,7 +46,13 @@ class Settings(BaseSettings):
 
     redis_url: str = Field(repr=False)  # the two may hold a password
     postgres_url: str = Field(repr=False)
-    partitions: int = Field(1, ge=1, le=PARTITIONS_MAX)
+    partitions: int = Field(
+        1,
+        ge=1,
+        le=PARTITIONS_MAX,
+        description="Shares of members, fixed when the system is set up. With more than 1, promise 9 is not kept:"
+        " a partition says sold out while another has stock, for stock is not moved between them yet.",
+    )
     durability: Level = "disk"
     durability_checked: bool = True  # false: the operator answers for the store's settings
     replicas_min: int = Field(1, ge=1, le=16)  # at the level `replica`

@@ -3,6 +3,7 @@
 A route that the list does not name fails the first test: say here whose it is.
 """
 
+import asyncio
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,9 +12,13 @@ import pytest
 from fastapi import FastAPI
 from starlette.routing import Mount, Route
 
+from api.app import create_app
 from engine.claims import keys
 from engine.runtime.connections import Stores
-from tests.api.conftest import Api, problem
+from engine.runtime.settings import Settings
+from tests.api.conftest import Api, problem, running
+from tests.contract.front import Front
+from tests.contract.line import request
 from tests.factories.drops import drop_json
 from tests.factories.ledger import record_all
 
@@ -21,7 +26,7 @@ PUBLIC, MEMBER, OPERATOR, TICKET = "anybody", "a signed-in member", "an operator
 RULES = {
     "POST /v1/drops": OPERATOR,
     "GET /v1/drops": OPERATOR,
-    "GET /v1/drops/{drop_id}": PUBLIC,  # what a page shows; holds nothing of any member
+    "GET /v1/drops/{drop_id}": PUBLIC,  # what a page shows, not a draft; holds nothing of any member
     "PATCH /v1/drops/{drop_id}": OPERATOR,
     "POST /v1/drops/{drop_id}/launch": OPERATOR,
     "POST /v1/drops/{drop_id}/pause": OPERATOR,
@@ -29,7 +34,7 @@ RULES = {
     "POST /v1/drops/{drop_id}/close": OPERATOR,
     "POST /v1/drops/{drop_id}/restock": OPERATOR,
     "GET /v1/drops/{drop_id}/report": OPERATOR,
-    "GET /v1/drops/{drop_id}/live": PUBLIC,  # sums alone
+    "GET /v1/drops/{drop_id}/live": PUBLIC,  # sums alone, not of a draft
     "POST /v1/drops/{drop_id}/ticket": MEMBER,
     "GET /v1/drops/{drop_id}/challenge": MEMBER,
     "POST /v1/drops/{drop_id}/claims": TICKET,
@@ -184,6 +189,83 @@ class TestOthersClaims:
         assert "other-name" not in (await api.client.post("/v1/receipts/verify", json={"receipt": receipt})).text
 
 
+class TestDrafts:
+    """What is not launched is nobody's but the operators': to all others it is a drop that does not exist."""
+
+    @pytest.fixture
+    async def draft(self, api: Api) -> str:
+        """A draft, and beside it a launched drop."""
+        await api.launched()
+        assert (await api.operate("POST", "/v1/drops", drop_json("draft"))).status_code == 201
+        return "draft"
+
+    async def asked(self, api: Api, drop_id: str, headers: dict[str, str]) -> list[tuple[int, bytes, dict[str, str]]]:
+        """What every route that names a drop answers, without what differs from request to request."""
+        found = []
+        for rule in RULES:
+            if "{drop_id}" in rule:
+                answer = await ask(api, rule, {"drop_id": drop_id}, headers)
+                told = {name: value for name, value in answer.headers.items() if name != "x-request-id"}
+                found.append((answer.status_code, answer.content.replace(drop_id.encode(), b"ID"), told))
+        return found
+
+    async def test_members_and_others_get_what_they_get_for_an_unknown_drop(self, api: Api, draft: str) -> None:
+        forged = {"Authorization": api.bearer("boss", "operator")["Authorization"][:-20] + "A" * 20}
+        tickets = {"Authorization": f"Ticket {await api.ticket()}"}
+        for headers in ({}, api.bearer("m-2"), {"Authorization": "Bearer x.y.z"}, forged, tickets):
+            answers = await self.asked(api, draft, headers)
+            assert answers == await self.asked(api, "empty", headers)
+            assert {status for status, _, _ in answers} <= {401, 403, 404}
+
+    async def test_each_way_to_read_it_is_404_no_such_drop(self, api: Api, draft: str) -> None:
+        member = api.bearer("m-2")
+        for headers in ({}, member):
+            for path in ("", "/live"):
+                problem(await api.client.get(f"/v1/drops/{draft}{path}", headers=headers), 404, "no-such-drop")
+        problem(await api.client.get(f"/v1/drops/{draft}/challenge", headers=member), 404, "no-such-drop")
+        problem(await api.client.post(f"/v1/drops/{draft}/ticket", headers=member), 404, "no-such-drop")
+        problem(await api.claim(await api.ticket(), draft), 404, "no-such-drop")
+
+    async def test_operators_see_it_whoever_made_it(self, api: Api, draft: str) -> None:
+        for name in ("boss", "another"):
+            headers = api.bearer(name, "operator")
+            found = (await api.client.get(f"/v1/drops/{draft}", headers=headers)).json()
+            assert (found["id"], found["status"]) == (draft, "draft")
+            assert (await api.client.get(f"/v1/drops/{draft}/report", headers=headers)).status_code == 200
+            assert (await api.client.get(f"/v1/drops/{draft}/challenge", headers=headers)).status_code == 200
+            answer = await api.client.post(f"/v1/drops/{draft}/ticket", headers=headers)
+            problem(answer, 409, "not-open")
+            assert answer.headers["retry-after"]
+
+    async def test_operators_watch_it(self, front: Front) -> None:
+        assert (await front.operate("POST", "/v1/drops", drop_json("draft"))).status == 201
+        line = await front.line()
+        await line.send(request("GET", "/v1/drops/draft/live", [front.bearer("boss", "operator")]))
+        async with asyncio.timeout(5):
+            assert (await line._reader.readuntil(b"data: ")).startswith(b"HTTP/1.1 200 ")
+
+    async def test_from_its_launch_on_everybody_sees_it(self, api: Api, draft: str) -> None:
+        problem(await api.client.get(f"/v1/drops/{draft}"), 404, "no-such-drop")
+        await api.operate("POST", f"/v1/drops/{draft}/launch")
+        for act in ("pause", "resume", "close"):
+            assert (await api.client.get(f"/v1/drops/{draft}")).status_code == 200
+            assert (await api.operate("POST", f"/v1/drops/{draft}/{act}")).status_code == 200
+        assert (await api.client.get(f"/v1/drops/{draft}")).json()["status"] == "closed"
+
+    async def test_a_launched_drop_is_shown_though_the_session_is_worth_nothing(self, api: Api, draft: str) -> None:
+        for authorization in ("Bearer x.y.z", "Bearer ", "Basic abc", ""):
+            answer = await api.client.get("/v1/drops/trial", headers={"Authorization": authorization})
+            assert answer.status_code == 200, authorization
+
+    async def test_a_provider_that_is_away_tells_nothing_of_it(self, api: Api, draft: str, settings: Settings) -> None:
+        """Else a token would be answered 503 for a draft and 404 for nothing."""
+        away = {"session_secret": None, "session_jwks_url": "http://127.0.0.1:1/keys"}
+        async with running(create_app(settings.model_copy(update=away))) as client:
+            for drop_id in (draft, "empty"):
+                answer = await client.get(f"/v1/drops/{drop_id}", headers=api.bearer())
+                problem(answer, 404, "no-such-drop")
+
+
 PRIVILEGED = {
     "epoch": 9, "revision": 9, "status": "closed", "serial": 1, "actor": "x", "created_at": "2020-01-01T00:00:00Z",
     "updated_at": "2020-01-01T00:00:00Z", "taken": 0, "partition": 1, "nonce": "AAAA", "member_id": "m-9",
@@ -225,7 +307,7 @@ class TestMassAssignment:
         for change in ({"id": "trial"}, {"status": "launched"}, {"revision": 7}, {"epoch": 7}):
             answer = await api.operate("PATCH", "/v1/drops/draft", change, **{"If-Match": '"1"'})
             problem(answer, 422, "spec-invalid")
-        found = (await api.client.get("/v1/drops/draft")).json()
+        found = (await api.operate("GET", "/v1/drops/draft")).json()
         assert (found["id"], found["status"], found["revision"]) == ("draft", "draft", 1)
 
     async def test_an_absent_person_is_no_person(self, api: Api) -> None:

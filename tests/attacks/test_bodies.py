@@ -1,6 +1,6 @@
 """The promise: no body makes us work long, keep much or break; each is taken as one meaning or refused with 4xx.
 
-What plain wrong claim bodies get is in tests/api/test_claims.py, wrong drops in tests/api/test_drops.py.
+What plain wrong claim bodies get is in tests/api/test_claims_malformed.py, wrong drops in tests/api/test_drops.py.
 """
 
 import gzip

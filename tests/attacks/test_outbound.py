@@ -139,5 +139,5 @@ async def test_an_address_that_an_untrusted_peer_writes_counts_for_nothing(start
         address = f"9.9.9.{number}"
         names = ("X-Forwarded-For", "X-Real-IP", "Forwarded", "True-Client-IP", "CF-Connecting-IP", "X-Client-IP")
         answers.append(await front.ask(claim_request(ticket, headers=[(name, address) for name in names])))
-    assert list(front.app.state.services.control.addresses._young) == ["127.0.0.1"]
+    assert list(front.app.state.services.control.claims.addresses._young) == ["127.0.0.1"]
     assert [answer.code for answer in answers].count("slow-down") >= 4

@@ -14,7 +14,7 @@ from engine.runtime.connections import Stores
 from engine.runtime.settings import Settings
 from tests.api.conftest import Api, problem, running
 from tests.contract.conftest import Start
-from tests.contract.front import claim_request
+from tests.contract.front import claim_request, told
 
 ACCOUNTS = 40
 
@@ -84,9 +84,10 @@ class TestOneAddress:
         assert {answer.status for answer in answers} == {201}
 
     async def test_with_a_rate_they_wait_and_lose_nothing(self, start: Start) -> None:
-        front = await start(address_claims_per_second=10)
-        await front.launched(stock=100)
-        waiting = await front.tickets(20)
+        free, front = await start(), await start(address_claims_per_second=10)
+        await free.launched(stock=100)
+        waiting = await free.tickets(20)
+        await front.remember()
         async with asyncio.timeout(20):
             while waiting:
                 answers = [(text, await front.ask(claim_request(text))) for text in waiting]
@@ -94,6 +95,43 @@ class TestOneAddress:
                 waiting = [text for text, answer in answers if answer.status == 429]
                 await asyncio.sleep(0.3)
         assert await front.taken() == 20
+
+
+class TestTicketFlood:
+    """A ticket costs us a signature: whoever asks for more than the rate waits, and nobody else does."""
+
+    async def test_a_member_is_slowed_and_takes_nothing_from_others_nor_from_their_own_claims(
+        self, start: Start
+    ) -> None:
+        front = await start(member_claims_per_second=1, member_claims_burst=5)
+        await front.launched(stock=100)
+        answers = await asyncio.gather(*(front.ask(front.ticket_request()) for _ in range(30)))
+        given = [answer for answer in answers if answer.status == 200]
+        assert 5 <= len(given) <= 7
+        slowed = [answer for answer in answers if answer.status != 200]
+        for answer in slowed:
+            assert told(answer, 429, "slow-down", ["retry-after"])["whose"] == "member"
+            assert answer.headers["retry-after"] == "1"
+        own = [await front.ask(claim_request(given[0].json()["ticket"])) for _ in range(5)]
+        assert [answer.status for answer in own] == [201] + [200] * 4
+        assert (await front.ask(claim_request(await front.ticket("m-2")))).status == 201
+
+    async def test_from_one_address_with_many_accounts_it_is_slowed_where_addresses_have_a_rate(
+        self, start: Start
+    ) -> None:
+        front = await start(address_claims_per_second=1, address_claims_burst=5)
+        await front.launched()
+        requests = [front.ticket_request(f"m-{number}") for number in range(20)]
+        answers = await asyncio.gather(*map(front.ask, requests))
+        assert 5 <= [answer.status for answer in answers].count(200) <= 7
+        assert {answer.json()["whose"] for answer in answers if answer.status != 200} == {"address"}
+
+    async def test_for_drops_that_do_not_exist_it_is_slowed_before_the_ledger_is_asked(self, start: Start) -> None:
+        front = await start(member_claims_per_second=1, member_claims_burst=5)
+        requests = [front.ticket_request(drop_id=f"drop-{number}") for number in range(20)]
+        answers = await asyncio.gather(*map(front.ask, requests))
+        assert 5 <= [answer.code for answer in answers].count("no-such-drop") <= 7
+        assert {answer.code for answer in answers} == {"no-such-drop", "slow-down"}
 
 
 class TestGuessing:
@@ -115,7 +153,7 @@ class TestGuessing:
                 problem(await api.claim(forged), 401, "ticket-invalid")
             after = int((await stores.redis.info("commandstats")).get("cmdstat_evalsha", {}).get("calls", 0))
             assert after == calls
-            assert len(app.state.services.control.members) == 0
+            assert len(app.state.services.control.claims.members) == 0
             assert (await api.claim(good)).status_code == 201
 
     async def test_two_tickets_and_two_receipts_have_nothing_to_guess_in_common(self, api: Api) -> None:

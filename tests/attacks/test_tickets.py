@@ -1,7 +1,7 @@
 """The promise: only what we sealed opens, as we sealed it and in one spelling; the store's clock alone says when.
 
 Each bit, each length and each key id is tried, for tickets and for receipts. What random texts do is in
-tests/engine/claims/test_ticket.py, what the routes answer in tests/api/test_claims.py.
+tests/engine/claims/test_ticket.py, what the routes answer in tests/api/.
 """
 
 import inspect

@@ -186,6 +186,7 @@ def test_a_rebuild_says_what_was_told_beyond_the_stock_and_what_to_do(terminal: 
 
 def test_a_drop_is_steered(terminal: Terminal) -> None:
     terminal.good("drop", "create", str(EXAMPLE), "--id", "steered", "--opens-in", "0")
+    assert json.loads(terminal.good("drop", "show", "steered", "--json"))["status"] == "draft"
     for act, status in (("launch", "launched"), ("pause", "paused"), ("resume", "launched"), ("close", "closed")):
         assert json.loads(terminal.good("drop", act, "steered", "--json"))["status"] == status
         if act == "resume":
@@ -263,6 +264,7 @@ def test_a_second_instance_in_the_same_directory_is_refused(terminal: Terminal) 
 
 def test_a_killed_instance_leaves_nothing_that_the_next_one_trips_over(terminal: Terminal) -> None:
     """Also: Ctrl-C stops every part. Last in the file: it ends the instance."""
+    terminal.good("drop", "create", str(EXAMPLE), "--id", "kept")
     left = terminal.pids()
     os.kill(terminal.process.pid, signal.SIGKILL)
     terminal.process.wait()
@@ -272,7 +274,7 @@ def test_a_killed_instance_leaves_nothing_that_the_next_one_trips_over(terminal:
     assert set(left.values()).isdisjoint(now.values())
     assert not is_running(left["api"], "cli")
     assert not is_running(left["worker"], "cli")
-    assert "byhand" in terminal.good("drop", "list")
+    assert "kept" in terminal.good("drop", "list")
     terminal.process.send_signal(signal.SIGINT)
     assert terminal.process.wait(40) == 0
     deadline = time.monotonic() + 5

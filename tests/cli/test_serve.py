@@ -1,11 +1,80 @@
-"""The promise: `serve` does not start with a deny list that has a fault, and says which line it is."""
+"""The promise: `serve` says at its start where it listens and what is wrong, once, and does not start with a fault."""
 
+import asyncio
+import json
 import os
+import socket
 import subprocess
 import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
+import httpx
+
+from engine.runtime.connections import Stores
 from engine.runtime.keyfile import ensure_keys
+from engine.runtime.servers import free_port
+from engine.runtime.settings import Settings
+
+Said = list[dict[str, Any]]
+
+
+@asynccontextmanager
+async def serving(settings: Settings, data_dir: Path, *options: str, **env: str) -> AsyncIterator[tuple[int, Said]]:
+    """A real `serve` until it is ready to answer: its port, and what it has logged by then."""
+    ensure_keys(data_dir)
+    port = free_port()
+    urls = {"FLASHCLAIM_REDIS_URL": settings.redis_url, "FLASHCLAIM_POSTGRES_URL": settings.postgres_url}
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "cli", "serve", "--port", str(port), "--data", str(data_dir), *options),
+        env={**os.environ, **urls, **env},
+        stderr=asyncio.subprocess.PIPE,
+    )
+    assert process.stderr is not None
+    said: Said = []
+    try:
+        async with asyncio.timeout(60):
+            while not said or said[-1]["event"] != "listening":
+                said.append(json.loads(await process.stderr.readline()))
+            yield port, said
+    finally:
+        process.terminate()
+        rest, _ = await asyncio.gather(process.stderr.read(), process.wait())
+        said += [json.loads(line) for line in rest.splitlines() if line.startswith(b"{")]
+
+
+async def is_healthy(address: str, port: int) -> bool:
+    host = f"[{address}]" if ":" in address else address
+    async with httpx.AsyncClient(transport=httpx.AsyncHTTPTransport(retries=20)) as client:
+        return (await client.get(f"http://{host}:{port}/healthz")).status_code == 200
+
+
+async def test_it_answers_on_each_address_of_its_name(settings: Settings, stores: Stores, tmp_path: Path) -> None:
+    addresses = {row[4][0] for row in socket.getaddrinfo("localhost", 80, type=socket.SOCK_STREAM)}
+    async with serving(settings, tmp_path, "--host", "localhost") as (port, said):
+        assert set(said[-1]["addresses"]) == addresses
+        assert [await is_healthy(str(address), port) for address in addresses] == [True] * len(addresses)
+
+
+async def test_several_processes_share_them_all(settings: Settings, stores: Stores, tmp_path: Path) -> None:
+    async with serving(settings, tmp_path, "--host", "::", "--workers", "2") as (port, said):
+        assert await is_healthy("::1", port)
+        assert await is_healthy("127.0.0.1", port)
+    assert [line for line in said if line["level"] != "info"] == []
+
+
+async def test_several_partitions_are_one_warning_however_many_processes(
+    settings: Settings, stores: Stores, tmp_path: Path
+) -> None:
+    split = {"FLASHCLAIM_PARTITIONS": "2"}
+    async with serving(settings, tmp_path, "--workers", "2", **split) as (port, said):
+        assert await is_healthy("127.0.0.1", port)
+    (warning,) = [line for line in said if line["level"] != "info"]
+    assert warning["level"] == "warning"
+    assert warning["event"].startswith("partitions is 2: ")
+    assert "promise 9" in warning["advice"]
 
 
 def test_a_faulty_deny_list_stops_the_start_with_a_sentence(tmp_path: Path) -> None:

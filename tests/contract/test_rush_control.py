@@ -101,6 +101,30 @@ class TestRates:
         assert 4 <= [answer.status in (200, 201) for answer in answers].count(True) <= 5
         slowed(answers, "member")
 
+    async def test_tickets_have_buckets_of_their_own_by_client_key_too(self, start: Start) -> None:
+        front = await start(client_claims_per_second=1)
+        await front.launched()
+        ticket = await front.ticket()
+        headers = [front.bearer(), ("X-Request-ID", REQUEST_ID), ("X-Client-Key", "town-app")]
+        slowed([await front.ask(request("POST", "/v1/drops/trial/ticket", headers)) for _ in range(4)], "client key")
+        told(await front.ask(claim_request(ticket, headers=headers[2:])), 201)
+        headers[2] = ("X-Client-Key", "a b")
+        told(await front.ask(request("POST", "/v1/drops/trial/ticket", headers)), 422, "invalid")
+
+    async def test_shared_buckets_of_tickets_hold_over_two_processes(self, start: Start, redis_url: str) -> None:
+        changes = {"rates_redis_url": redis_url[:-1] + "5", "member_claims_per_second": 1, "member_claims_burst": 4}
+        one, other = await start(**changes), await start(**changes)
+        await one.launched()
+        await other.remember()
+        answers = [await front.ask(front.ticket_request()) for front in (one, other) * 4]
+        assert 4 <= [answer.status for answer in answers].count(200) <= 5
+        slowed(answers, "member")
+        assert one.by_gate + other.by_gate == (8 if one.is_gate else 0)
+        wrong = one.ticket_request("m-2", body=b"{")
+        told(await one.ask(wrong), 422, "invalid")  # also behind the shared buckets a fault has its answer
+        given = next(answer.json()["ticket"] for answer in answers if answer.status == 200)
+        told(await other.ask(claim_request(given)), 201)
+
     async def test_without_their_store_claims_go_on(self, start: Start) -> None:
         front = await start(rates_redis_url="redis://127.0.0.1:1/0", member_claims_per_second=2)
         await front.launched()

@@ -115,7 +115,7 @@ class TestAddresses:
         await front.launched()
         headers = [("X-Forwarded-For", value) for value in forwarded]
         told(await front.ask(claim_request(await front.ticket(), headers=headers)), 201)
-        buckets = front.app.state.services.control.addresses
+        buckets = front.app.state.services.control.claims.addresses
         assert (len(buckets), counted in buckets) == (1, True)
 
     async def test_over_the_rate_one_address_is_slowed_and_another_is_not(self, start: Start) -> None:

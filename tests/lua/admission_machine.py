@@ -19,7 +19,9 @@ RATES = [
     Rate("member", "claims", 7, burst=2),
 ]
 buckets = st.builds(
-    lambda rate, name: Bucket(keys.bucket(rate.whose, name), rate), st.sampled_from(RATES), st.sampled_from("ab")
+    lambda rate, name: Bucket(keys.bucket(rate.what, rate.whose, name), rate),
+    st.sampled_from(RATES),
+    st.sampled_from("ab"),
 )
 
 

@@ -1,4 +1,6 @@
-"""The promise: the doctor says when the rates' store is away, or writes to disk what nobody must remember."""
+"""The promise: the doctor says what is away or unsafe, and which promise a setting gives up."""
+
+import pytest
 
 from engine.claims import keys
 from engine.runtime.connections import Stores
@@ -41,3 +43,17 @@ async def test_tokens_that_are_bound_to_nothing_are_a_warning(settings: Settings
     assert (found.level, "set session_audience" in found.advice) == ("warning", True)
     bound = loose.model_copy(update={"session_audience": "flashclaim"})
     assert not [found for found in await diagnose(bound, stores, None) if "bound" in found.what]
+
+
+@pytest.mark.parametrize(("partitions", "levels"), [(1, []), (2, ["warning"])])
+async def test_more_than_one_partition_is_a_warning_that_names_the_promise(
+    settings: Settings, stores: Stores, partitions: int, levels: list[str]
+) -> None:
+    split = settings.model_copy(update={"partitions": partitions})
+    found = [finding for finding in await diagnose(split, stores, None) if "sold out" in finding.what]
+    assert [finding.level for finding in found] == levels
+    assert all("promise 9" in finding.advice for finding in found)
+
+
+def test_the_setting_itself_says_so() -> None:
+    assert "promise 9 is not kept" in str(Settings.model_fields["partitions"].description)
