@@ -14,6 +14,7 @@ from sqlalchemy import text
 
 from engine.bounds import OUTBOX_SAMPLES
 from engine.claims import keys
+from engine.claims.durability import Level
 from engine.claims.ticket import seal
 from engine.claims.wire import ClaimRequest
 from engine.drops.model import Actor, to_ms
@@ -38,7 +39,7 @@ class Ours(Contestant):
     """flashclaim as `serve` runs it: ticket, receipt, outbox, `appendfsync always`; audited after each round."""
 
     name = "ours"
-    is_durable: ClassVar[bool] = True
+    durability: ClassVar[Level] = "disk"
 
     def __init__(self, place: Path) -> None:
         super().__init__(place)
@@ -51,7 +52,8 @@ class Ours(Contestant):
 
     @property
     def settings(self) -> Settings:
-        return load_settings(self.place, redis_url=self._valkey.url, postgres_url=self._postgres.url)
+        urls = {"redis_url": self._valkey.url, "postgres_url": self._postgres.url}
+        return load_settings(self.place, **urls, durability=self.durability)
 
     @property
     def drop_id(self) -> str:
@@ -61,7 +63,7 @@ class Ours(Contestant):
         ensure_keys(self.place)
         self._valkey.start()
         self._postgres.start()
-        if not self.is_durable:
+        if self.durability == "memory":
             with redis.Redis.from_url(self._valkey.url) as client:
                 client.config_set("appendonly", "no")
         asyncio.run(self._migrate())
@@ -131,7 +133,12 @@ class Ours(Contestant):
 
     @property
     def _urls(self) -> dict[str, str]:
-        return {"FLASHCLAIM_REDIS_URL": self._valkey.url, "FLASHCLAIM_POSTGRES_URL": self._postgres.url}
+        settings = self.settings
+        return {
+            "FLASHCLAIM_REDIS_URL": settings.redis_url,
+            "FLASHCLAIM_POSTGRES_URL": settings.postgres_url,
+            "FLASHCLAIM_DURABILITY": settings.durability,
+        }
 
     async def _migrate(self) -> None:
         async with open_stores(self.settings) as stores:
@@ -175,7 +182,7 @@ class OursNoFsync(Ours):
     """The same without the disk: what the promise of `appendfsync always` costs."""
 
     name = "ours_no_fsync"
-    is_durable = False
+    durability = "memory"
 
 
 CONTESTANTS: tuple[type[Contestant], ...] = (Bare, Usual, RowLock, NginxLua, Ours, OursNoFsync)
