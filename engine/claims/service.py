@@ -10,6 +10,7 @@ from datetime import datetime
 from functools import partial
 from typing import ClassVar, NamedTuple
 
+import structlog
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from engine import gates
@@ -27,9 +28,9 @@ from engine.errors import Refused, Unavailable
 from engine.ids import ClaimId, DropId
 from engine.ledger import homes
 from engine.members.model import Session, check
-from engine.runtime.connections import LEDGER_AWAY
 from engine.runtime.settings import Settings
 
+_log = structlog.get_logger(__name__)
 RENEW_S = 0.1  # between two looks at the ledger while a drop is fenced: each batch would ask for the same
 
 
@@ -61,6 +62,7 @@ class Claims:
         self._turns = Turns()
         self._renewed_s = float("-inf")
         self._batchers: dict[DropId, list[Batcher]] = {}
+        self._followed = ""  # the store that the ledger named last
         self._told: dict[tuple[str, int], int] = {}  # drop, partition → the highest serial that a member was told
 
     def use_keys(self, settings: Settings) -> None:
@@ -196,8 +198,7 @@ class Claims:
                 for (drop_id, partition), serial in list(self._told.items()) if home != known else ():
                     await store.claim_batch(self._store, partition, drop_id, 0, serial, ())
                 known = home
-            with suppress(TimeoutError):
-                await asyncio.wait_for(stop.wait(), REMIND_S)
+            await _pause(stop, REMIND_S)
 
     async def follow(self, stop: asyncio.Event) -> None:
         """Decide by no store but the one that the ledger names, until `stop` is set.
@@ -205,14 +206,25 @@ class Claims:
         One that was left behind, by a failover that it outlived, answers whoever still reaches it, and no worker reads
         what it gives out. While the ledger is away its last word counts.
         """
+        await self._store.follow("")  # none before the ledger's first word
         while not stop.is_set():
-            with suppress(*LEDGER_AWAY):
-                async with self._ledger.connect() as connection:
-                    named = await homes.read(connection)
-                stores = set(named.values())
-                await self._store.follow(stores.pop() if len(stores) == 1 else "")
-            with suppress(TimeoutError):
-                await asyncio.wait_for(stop.wait(), REMIND_S)
+            try:
+                async with self._ledger.connect() as connection:  # its own: members' requests may have all others
+                    while not stop.is_set():
+                        await self._follow(await homes.read(connection))
+                        await connection.rollback()
+                        await _pause(stop, REMIND_S)
+            except Exception as error:  # noqa: BLE001 (whatever broke, the next failover must be heard of)
+                _log.warning("store not followed", error=str(error)[:200])
+            await _pause(stop, REMIND_S)
+
+    async def _follow(self, named: Mapping[int, str]) -> None:
+        stores = {named.get(partition, "") for partition in range(self._partitions)}
+        home = stores.pop() if len(stores) == 1 else ""  # while a worker names one partition after the other
+        if home != self._followed:
+            _log.info("store named", store=home[:8] or "none", before=self._followed[:8] or "none")
+            self._followed = home
+        await self._store.follow(home)
 
     def check_receipt(self, text: str) -> receipt.ReceiptBody:
         """What a receipt proves; raises `ReceiptInvalid`."""
@@ -221,3 +233,8 @@ class Claims:
     async def drain(self) -> None:
         """Wait until every claim that was taken in has its answer."""
         await asyncio.gather(*(batcher.drain() for batchers in self._batchers.values() for batcher in batchers))
+
+
+async def _pause(stop: asyncio.Event, seconds: float) -> None:
+    with suppress(TimeoutError):
+        await asyncio.wait_for(stop.wait(), seconds)

@@ -23,7 +23,7 @@ from engine.claims.durability import Durability
 from engine.claims.model import Decision, NotReady, OutcomeUnknown, StoreUnavailable, Verdict
 from engine.claims.pipe import Pipe
 from engine.claims.wire import ENTRY_BYTES, unpack_stored
-from engine.errors import Misconfigured
+from engine.errors import Misconfigured, Unavailable
 from engine.ids import ClaimId
 
 _REPLY_HEAD = 3  # now, opens at, closes at
@@ -107,25 +107,47 @@ class RedisStore:
         It also changes while a connection lasts: when a first replica comes, or the last one has been away for long.
         """
         told = _lines(await self.ask("INFO", "replication"))
-        if told["role"] != "master" and self._pipe is not None:
+        if told.get("role") != "master" and self._pipe is not None:
             self._pipe.close()
             raise StoreUnavailable(f"the store refuses to work now ({replies.NOTHING_DONE['READONLY']}): try again")
         self._home = self._home._replace(id=told["master_replid"])
         return self._home.id
 
     async def follow(self, named: str) -> None:
-        """Let no store decide but the one of this replication id; connections that lead to another are ended.
+        """Let no store decide but the one of this replication id, or none; connections that lead to another are ended.
 
-        Another is told no home, so that it answers `not-ready`.
+        Another is told no home, so that it answers `not-ready`. Raises as redis-py does.
         """
-        self._named = named
-        if self._home.id == named or self._pipe is None or not self._pipe.is_open:
+        is_news, self._named = named != self._named, named
+        if not named:
             return
-        with suppress(StoreUnavailable, TimeoutError):
-            async with asyncio.timeout(REMIND_S):  # one that hangs says nothing either
-                await self.home()  # it may have another id by now
+        if self._home.id != named and self._has_pipe:
+            with suppress(Unavailable, TimeoutError):
+                async with asyncio.timeout(REMIND_S):  # one that hangs says nothing either
+                    await self.home()  # it may have another id by now
         if self._home.id != named:
-            self._pipe.close()
+            self.close()
+        if self._home.id != named or is_news:
+            await self.renew_pool()
+
+    async def find(self) -> None:
+        """Go where the name leads now: a failover that the old primary outlives does not end connections to it.
+
+        Raises `StoreUnavailable`.
+        """
+        there = await self._look_up()
+        try:
+            is_there = await self.home() == there
+        except StoreUnavailable:
+            is_there = False
+        if not is_there:
+            self.close()
+            await self.renew_pool()
+
+    async def renew_pool(self) -> None:
+        """End the pool's connections, which may lead to the store before: those in use when they are given back."""
+        await self._pool.update_active_connections_for_reconnect()  # type: ignore[no-untyped-call]
+        with suppress(RedisError, OSError):  # one that ends badly has ended
             await self._pool.disconnect(inuse_connections=False)
 
     @property
@@ -155,6 +177,21 @@ class RedisStore:
         if copies.result() < self._promised.replicas_min:
             raise OutcomeUnknown("too few replicas have it yet: send the same ticket again to learn the outcome")
         return answer
+
+    @property
+    def _has_pipe(self) -> bool:
+        return self._pipe is not None and self._pipe.is_open
+
+    async def _look_up(self) -> str:
+        """The replication id of the store that a new connection leads to."""
+        connection = self._pool.make_connection()  # type: ignore[no-untyped-call]
+        try:
+            await connection.connect()
+            return (await _look(connection, self._promised)).id
+        except (RedisError, OSError, KeyError) as error:
+            raise StoreUnavailable("the store cannot be reached: try again") from error
+        finally:
+            await connection.disconnect(nowait=True)
 
     async def _open_pipe(self) -> Pipe:
         pipe = self._pipe

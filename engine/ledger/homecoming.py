@@ -106,18 +106,20 @@ class Homecoming:
 
     async def look(self) -> bool:
         """Compare whatever store is new; whether all are at home. Raises `Unavailable` and the ledger's errors."""
+        try:
+            await self._stores.scripts.find()
+        except Unavailable:
+            for partition in range(self._partitions):
+                AT_HOME.labels(str(partition)).set(0)
+            raise
         async with self._stores.ledger.begin() as connection:
             await migrations.hold(connection, LEDGER_LOCK_TIMEOUT)
             named = await homes.read(connection)
         return all([await self._look(partition, named.get(partition, "")) for partition in range(self._partitions)])
 
     async def _look(self, partition: int, named: str) -> bool:
-        try:
-            home = await self._stores.scripts.home()
-            known = (await self._stores.scripts.ask("GET", keys.home(partition)) or b"none").decode()
-        except Unavailable:
-            AT_HOME.labels(str(partition)).set(0)
-            raise
+        home = await self._stores.scripts.home()
+        known = (await self._stores.scripts.ask("GET", keys.home(partition)) or b"none").decode()
         if known == named == home:
             self._seen.pop(partition, None)
             AT_HOME.labels(str(partition)).set(1)
@@ -129,11 +131,10 @@ class Homecoming:
                 await migrations.hold(connection, LEDGER_LOCK_TIMEOUT)
                 await homes.name(connection, partition, home)
         now_s = asyncio.get_running_loop().time()
-        if self._seen.get(partition, ("", 0.0))[0] != home:
+        if named != home or self._seen.get(partition, ("", 0.0))[0] != home:
             self._seen[partition] = (home, now_s)
             _log.warning("store is new", partition=partition, store=home[:8], before=known[:8])
-        # Connections that lie idle may lead to the store before; one in use is its user's, who would break by it.
-        await self._stores.redis.connection_pool.disconnect(inuse_connections=False)
+        await self._stores.scripts.renew_pool()
         drops = await self._recorded(partition)
         if drops and now_s - self._seen[partition][1] < HOMECOMING_GRACE_S:
             return False  # whoever was told something by the store before has a moment to say so

@@ -4,12 +4,14 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from sqlalchemy import text
-from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 
 @asynccontextmanager
-async def held(ledger: AsyncEngine, key: int) -> AsyncIterator[bool]:
-    """Whether nobody else holds a lock, and then hold it until the end; 64 bits with a sign say which lock.
+async def held(ledger: AsyncEngine, key: int) -> AsyncIterator[AsyncConnection | None]:
+    """The connection that holds a lock until the end, or None where somebody else does; 64 bits with a sign name it.
+
+    Whoever holds it for long asks the connection from time to time: it raises where it has ended, and the lock with it.
 
     Source: https://www.postgresql.org/docs/current/explicit-locking.html, "Advisory Locks".
     """
@@ -17,7 +19,7 @@ async def held(ledger: AsyncEngine, key: int) -> AsyncIterator[bool]:
         got = bool(await connection.scalar(text("select pg_try_advisory_lock(:key)"), {"key": key}))
         await connection.commit()
         try:
-            yield got
+            yield connection if got else None
         finally:
             if got:
                 await connection.execute(text("select pg_advisory_unlock(:key)"), {"key": key})

@@ -16,7 +16,7 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError, ResponseError
 
 import lua
-from engine.bounds import INGEST_ENTRIES_MAX, TAKE_OVER_IDLE_MS
+from engine.bounds import INGEST_ENTRIES_MAX, STORE_TIMEOUT_S, TAKE_OVER_IDLE_MS
 from engine.claims import keys
 from engine.claims.outbox import GROUP, StreamEntry, entry_order
 from engine.errors import Unavailable
@@ -68,9 +68,11 @@ class Persister:
         async with asyncio.TaskGroup() as group:
             for partition in range(self._partitions):
                 group.create_task(self._persist(partition, stop))
-        for partition in range(self._partitions):
-            with suppress(RedisError, OSError):  # it may be away, or have no group yet: nothing depends on it
-                await Outbox(self._redis, partition, self._name).leave()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(STORE_TIMEOUT_S):
+                for partition in range(self._partitions):
+                    with suppress(RedisError):  # it may be away, or have no group yet: nothing depends on it
+                        await Outbox(self._redis, partition, self._name).leave()
 
     async def _persist(self, partition: int, stop: asyncio.Event) -> None:
         back_off_s = 0.1

@@ -84,8 +84,8 @@ class Rebuild:
 
         Raises `NoSuchDrop`, `RebuildRefused`, `RebuildBusy`, `Unavailable`. Cut off in the middle, it is run again.
         """
-        async with held(self._stores.ledger, lock_of(self._drop_id)) as is_alone:
-            if not is_alone:
+        async with held(self._stores.ledger, lock_of(self._drop_id)) as lock:
+            if lock is None:
                 raise RebuildBusy(
                     f"drop {self._drop_id!r} is being rebuilt already: look again in a moment", retry_after_s=5
                 )

@@ -85,8 +85,10 @@ class Reconciler:
         """Work until `stop` is set; a store that is away is waited for."""
         while not stop.is_set():
             try:
-                async with held(self._stores.ledger, _LOCK) as is_elected:
-                    while is_elected and not stop.is_set():
+                async with held(self._stores.ledger, _LOCK) as lock:
+                    while lock is not None and not stop.is_set():
+                        await lock.execute(text("select 1"))  # or another may be elected by now
+                        await lock.commit()
                         await self.round()
                         await _pause(stop)
             except _AWAY as error:

@@ -16,8 +16,8 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from engine.claims import durability, keys
 from engine.claims.durability import Durability
 from engine.claims.outbox import GROUP
-from engine.ledger import migrations
-from engine.runtime.connections import Stores, open_redis
+from engine.ledger import homes, migrations
+from engine.runtime.connections import LEDGER_AWAY, Stores, open_redis
 from engine.runtime.keyfile import KEYS_FILE
 from engine.runtime.settings import Settings
 from engine.runtime.telemetry import without_secrets
@@ -44,6 +44,7 @@ async def diagnose(settings: Settings, stores: Stores, data_dir: Path | None) ->
     return [
         *await _store(stores.redis, settings),
         *await _ledger(stores.ledger),
+        *await _homes(stores, settings.partitions),
         *await _rates(settings),
         *_machine(data_dir or Path()),
         *_secrets(data_dir),
@@ -73,18 +74,34 @@ async def _store(redis: "Redis", settings: Settings) -> list[Finding]:
     found += durability_findings(told, settings.promised, str(info["role"]))
     for partition in range(settings.partitions):
         found += await _outbox(redis, keys.outbox(partition))
-        found += home_findings(
-            partition, str(info["master_replid"]), _text(await redis.get(keys.home(partition)) or "")
-        )
     return found
 
 
-def home_findings(partition: int, home: str, known: str) -> list[Finding]:
-    """Whether the store may decide in a partition: it was compared with the ledger since it was started."""
-    if known == home:
+async def _homes(stores: Stores, partitions: int) -> list[Finding]:
+    """Whether the store may decide: it was compared with the ledger since it was started, and the ledger names it."""
+    try:
+        home = str((await stores.redis.info("replication"))["master_replid"])
+        compared = [_text(await stores.redis.get(keys.home(partition)) or "") for partition in range(partitions)]
+        async with stores.ledger.connect() as connection:
+            named = await homes.read(connection)
+    except (RedisError, *LEDGER_AWAY):
+        return []  # told above
+    return [
+        finding
+        for partition in range(partitions)
+        for finding in home_findings(partition, home, compared[partition], named.get(partition, ""))
+    ]
+
+
+def home_findings(partition: int, home: str, compared: str, named: str) -> list[Finding]:
+    """Whether a store may decide in a partition; `compared` is the one last compared, `named` the ledger's word."""
+    if compared == named == home:
         return []
     advice = "start `flashclaim worker`: it compares the store with the ledger; until then nothing is given out"
-    return [Finding("error", f"partition {partition}: this store was not compared with the ledger", advice)]
+    if compared != home:
+        return [Finding("error", f"partition {partition}: this store was not compared with the ledger", advice)]
+    other = f"another store, {named[:8]}" if named else "no store"
+    return [Finding("error", f"partition {partition}: this is store {home[:8]}, the ledger names {other}", advice)]
 
 
 def durability_findings(config: Mapping[str, str], promised: Durability, role: str) -> list[Finding]:

@@ -282,10 +282,10 @@ class Stack(Running):
         _order(server, f"REPLICAOF 127.0.0.1 {line.port}")
         return replica
 
-    def promote(self, replica: Part, *, api_stays: bool = False) -> None:
+    def promote(self, replica: Part, *, stays: frozenset[str] = frozenset()) -> None:
         """Make a replica the primary: from now on API and worker reach it where they reached the first Valkey.
 
-        An API that stays keeps its connections to the first.
+        Those of `api` and `worker` that stay keep their connections to the first.
         """
         server = replica.server
         assert isinstance(server, EmbeddedValkey)
@@ -293,8 +293,8 @@ class Stack(Running):
         _order(server, "REPLICAOF NO ONE")
         self._replicas.append(self.valkey)  # to be stopped in the end, if it lives
         self._valkey, self.valkey = server, Part("valkey", server)
-        self.lines["api", "valkey"].switch(_port(server), resets=not api_stays)
-        self.lines["worker", "valkey"].switch(_port(server))
+        for user in ("api", "worker"):
+            self.lines[user, "valkey"].switch(_port(server), resets=user not in stays)
 
     async def _migrate(self) -> None:
         async with open_stores(self.settings) as stores:

@@ -14,8 +14,8 @@ from tests.simulation.store import Part, Place, Store, place_of
 class ScriptAccess:
     """In the place of `engine.claims.store.RedisStore`: one connection, and the home that it led to at first."""
 
-    def __init__(self, network: Network, process: Process, store: Store, pool: "Pool") -> None:
-        self._pool = pool
+    def __init__(self, network: Network, process: Process, store: Store, redis: "RedisAccess") -> None:
+        self._redis = redis
         self._network = network
         self._process = process
         self._named_store = self._store = store
@@ -46,9 +46,22 @@ class ScriptAccess:
 
     async def follow(self, named: str) -> None:
         self._named = named
-        if self._home != named and self._line is not None:
+        if named and self._home != named and self._line is not None:
             self._line.breaks()
-            await self._pool.disconnect()
+            await self.renew_pool()
+
+    async def find(self) -> None:
+        """As `RedisStore.find`: where the name leads is asked by a connection of its own."""
+        try:
+            self._network.line(self._process, self._named_store).close()
+        except Broken as error:
+            raise StoreUnavailable("the store cannot be reached: try again") from error
+        if self._store is not self._named_store and self._line is not None:
+            self._line.breaks()
+            await self.renew_pool()
+
+    async def renew_pool(self) -> None:
+        self._redis.find()
 
     def stay_with(self, store: Store) -> None:
         """The connection leads to a store that was left behind, and the next one does not."""
@@ -66,21 +79,10 @@ class ScriptAccess:
         return self._line
 
 
-class Pool:
-    """The pool of a client, whose connections may lead to a store that was left behind."""
-
-    def __init__(self, redis: "RedisAccess") -> None:
-        self._redis = redis
-
-    async def disconnect(self, inuse_connections: bool = True) -> None:
-        self._redis.find()
-
-
 class RedisAccess:
     """In the place of `redis.asyncio.Redis`: each call on a connection of its own."""
 
     def __init__(self, network: Network, process: Process, store: Store) -> None:
-        self.connection_pool = Pool(self)
         self._network = network
         self._process = process
         self._named_store = self._store = store
@@ -149,12 +151,13 @@ class RedisAccess:
                 came.set_result(None)
 
         timer = loop.call_later(seconds, tell)
-        self._store.on_news.append(tell)
+        store = self._store
+        store.on_news.append(tell)
         try:
             await came
         finally:
             timer.cancel()
-            self._store.on_news.remove(tell)
+            store.on_news.remove(tell)
 
     async def xack(self, key: str, group: str, *ids: bytes) -> Any:
         return await self._write("acknowledge", place_of(key).partition, group, ids)

@@ -10,7 +10,7 @@ from engine.drops.model import Actor
 from engine.errors import FlashclaimError
 from engine.ledger.rebuild import Rebuild
 from tests.simulation.network import Weather
-from tests.simulation.parts import Api, Worker
+from tests.simulation.parts import Api, Worker, stay_with
 from tests.simulation.people import DROP_ID, Operator
 from tests.simulation.plan import TAMPERINGS
 
@@ -41,13 +41,16 @@ async def _failover(world: "World", _down_s: float) -> None:
 
 
 async def _outlived(world: "World", down_s: float) -> None:
-    """A failover that the primary outlives, with a process that still reaches it."""
-    primary, stays = world.store.twin(), world.chance.choice(world.apis)
+    """A failover that the primary outlives, with one or two processes that still reach it."""
+    primary = world.store.twin()
+    parts: list[Api | Worker] = [*world.apis, *world.workers]
+    stays = world.chance.choices(parts, k=2)
     failover = asyncio.create_task(_failover(world, down_s))
     await asyncio.sleep(0)
     world.counts["lost writes"] += 1  # whatever the primary goes on to give out
-    if primary.is_up and stays.process.is_alive:
-        stays.stay_with(primary)
+    for part in stays if primary.is_up else ():
+        if part.process.is_alive:
+            stay_with(part, primary)
     await failover
 
 

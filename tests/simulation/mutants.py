@@ -244,7 +244,10 @@ MUTANTS = (
         "a process stays with a store that was left behind",
         "no serial is given twice",
         "duplicate_serials",
-        [Edit(service.Claims, "follow", "await self._store.follow(", "await asyncio.sleep(0, ")],
+        [
+            Edit(service.Claims, "follow", 'await self._store.follow("")', "pass"),
+            Edit(service.Claims, "_follow", "await self._store.follow(home)", "pass"),
+        ],
         plan=_OUTLIVED,
     ),
     Mutant(

@@ -47,7 +47,7 @@ class Site:
     def stores(self, process: Process) -> Stores:
         redis = RedisAccess(self.network, process, self.store)
         ledger = LedgerAccess(self.network, process, self.ledger, lambda: round(self._wall_s() * 1000))
-        scripts = ScriptAccess(self.network, process, self.store, redis.connection_pool)
+        scripts = ScriptAccess(self.network, process, self.store, redis)
         return Stores(cast(Any, redis), cast(Any, ledger), cast(Any, scripts))
 
     def drop_lines(self, process: Process) -> None:
@@ -56,6 +56,12 @@ class Site:
             for line in list(server.lines):
                 if line.process is process:
                     line.close()
+
+
+def stay_with(part: "Api | Worker", store: Store) -> None:
+    """Let a process go on with a store that was left behind, as long as its connections last."""
+    for access in (part.stores.redis, part.stores.scripts):
+        cast(Any, access).stay_with(store)
 
 
 class Api:
@@ -75,11 +81,6 @@ class Api:
         self.claims = Claims(stores.scripts, stores.ledger, self.drops, site.settings, backlog)
         self.process.spawn(self.claims.remind(asyncio.Event()))
         self.process.spawn(self.claims.follow(asyncio.Event()))
-
-    def stay_with(self, store: Store) -> None:
-        """Go on with a store that was left behind, as long as the connections last."""
-        for access in (self.stores.redis, self.stores.scripts):
-            cast(Any, access).stay_with(store)
 
     def kill(self) -> None:
         self.process.kill()
@@ -109,7 +110,7 @@ class Worker:
     def start(self, name: str) -> None:
         self.name = name
         self.process = Process(name)
-        stores = self._site.stores(self.process)
+        self.stores = stores = self._site.stores(self.process)
         persister = Persister(stores.redis, writer_of(cast(Any, stores.ledger)), self._site.partitions, name)
         reconciler = Reconciler(stores, self._site.partitions)
         self._stop = asyncio.Event()

@@ -72,7 +72,7 @@ def swapped(
         (reconcile, "history", queries.Claims),
         (reconcile, "Vigil", queries.Vigil),
         *((module, "migrations", queries.Migrations) for module in (drops_service, homecoming, rebuild, reconcile)),
-        *((module, "_log", log) for module in (batcher, drops_service, persist, homecoming, reconcile)),
+        *((module, "_log", log) for module in (batcher, claims_service, drops_service, persist, homecoming, reconcile)),
     ]
     before = [(module, name, getattr(module, name)) for module, name, _ in seams]
     for module, name, value in seams:

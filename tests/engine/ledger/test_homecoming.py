@@ -283,6 +283,36 @@ async def test_a_drop_that_refuses_its_rebuild_does_not_hold_up_the_others(
     await watched.drops.launch("other", BOSS)
 
 
+async def test_a_worker_whose_connections_outlive_the_failover_goes_where_the_name_leads(
+    watched: Watched, valkey: EmbeddedValkey, tmp_path: Path
+) -> None:
+    replica = EmbeddedValkey(tmp_path)
+    replica.start()
+    other: Any = open_redis(replica.url)
+    try:
+        await follow(other, valkey)
+        await watched.come_home()
+        before = await watched.claim_when_ready("m-before")
+        await watched.record()
+        await other.execute_command("REPLICAOF", "NO", "ONE")
+        redis: Any = watched.stores.redis
+        waiting = asyncio.create_task(redis.blpop("asked", timeout=1))
+        async with asyncio.timeout(5):
+            while not (await watched.stores.redis.info("clients"))["blocked_clients"]:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+        move_name(watched.stores, replica.url)  # and no connection ends
+        await watched.homecoming.look()
+        promoted = (await other.info("replication"))["master_replid"]
+        assert await watched.stores.scripts.home() == promoted
+        assert await waiting is None
+        assert (await watched.stores.redis.info("replication"))["master_replid"] == promoted  # by each of the pool
+        await watched.come_home()
+        assert await watched.claim_when_ready("m-after") == before + 1
+    finally:
+        await other.aclose()
+        replica.stop()
+
+
 async def named_by_itself(watched: Watched) -> str:
     """The replication id of the store that the process reaches."""
     told: dict[str, str] = await watched.stores.redis.info("replication")
@@ -308,9 +338,14 @@ async def follow(copy: Any, primary: EmbeddedValkey) -> None:
 
 async def switch(stores: Stores, url: str) -> None:
     """Let the clients find another store behind the name that they know, as after a failover."""
+    await stores.redis.connection_pool.disconnect()
+    move_name(stores, url)
+
+
+def move_name(stores: Stores, url: str) -> None:
+    """New connections lead to another store; those that are open stay where they are."""
     port = int(url.rpartition(":")[2].partition("/")[0])
     pool: Any = stores.redis.connection_pool
-    await pool.disconnect()
     pool.connection_kwargs["port"] = port
-    for connection in pool._available_connections:
+    for connection in [*pool._available_connections, *pool._in_use_connections]:
         connection.port = port

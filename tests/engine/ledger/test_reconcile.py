@@ -1,5 +1,6 @@
 """The promise: store and ledger are compared all the time; what is safe is repaired, the rest pauses the drop."""
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from itertools import count
@@ -8,6 +9,7 @@ from typing import Any
 
 import pytest
 from prometheus_client import REGISTRY
+from sqlalchemy import text
 from structlog.testing import capture_logs
 
 from engine.claims import keys
@@ -16,7 +18,7 @@ from engine.claims.model import LimitReached, Paused
 from engine.claims.wire import StoredClaim
 from engine.drops.model import Status
 from engine.ids import ClaimId, DropId
-from engine.ledger import actions, balance
+from engine.ledger import actions, balance, reconcile
 from engine.ledger.balance import Books, Record, Remedy, Units
 from engine.ledger.rebuild import Rebuild
 from engine.ledger.reconcile import Reconciler
@@ -242,3 +244,28 @@ async def test_claims_on_their_way_to_the_ledger_are_no_difference(rushed: Rushe
     for _ in range(3):
         await reconciler.round()
     assert REGISTRY.get_sample_value("flashclaim_differences", {"drop": "trial"}) == 0
+
+
+async def test_a_lock_that_is_lost_with_its_connection_is_taken_again(rushed: Rushed) -> None:
+    """Or another worker would be elected too, and this one would never know."""
+    stop = asyncio.Event()
+    working = asyncio.create_task(Reconciler(rushed.stores, 1).run(stop))
+    first = await holder(rushed)
+    await rushed.sql(f"select pg_terminate_backend({first})")
+    async with asyncio.timeout(10):
+        while await holder(rushed) == first:  # noqa: ASYNC110 (a lock tells nobody)
+            await asyncio.sleep(0.02)
+    stop.set()
+    await working
+
+
+async def holder(rushed: Rushed) -> int:
+    """The process of PostgreSQL that holds the reconciler's lock, once there is one."""
+    query = text("select pid from pg_locks where locktype = 'advisory' and objid = :low and granted")
+    async with asyncio.timeout(10):
+        while True:
+            async with rushed.stores.ledger.connect() as connection:
+                found = await connection.scalar(query, {"low": reconcile._LOCK & 0xFFFFFFFF})
+            if found is not None:
+                return int(found)
+            await asyncio.sleep(0.02)

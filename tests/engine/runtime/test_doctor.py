@@ -1,6 +1,7 @@
 """The promise: the doctor says what is away or unsafe, and which promise a setting gives up."""
 
 import pytest
+from sqlalchemy import text
 
 from engine.claims import keys
 from engine.runtime.connections import Stores
@@ -33,6 +34,19 @@ async def test_a_store_that_was_not_compared_is_an_error_with_what_to_do(setting
     assert not [found for found in await diagnose(settings, stores, None) if "not compared" in found.what]
     await stores.redis.set(keys.home(0), "another store")
     (found,) = [found for found in await diagnose(settings, stores, None) if "not compared" in found.what]
+    assert (found.level, "flashclaim worker" in found.advice) == ("error", True)
+
+
+@pytest.mark.parametrize(
+    ("statement", "said"),
+    [("update homes set home = 'another store'", "names another store"), ("delete from homes", "names no store")],
+)
+async def test_a_store_that_the_ledger_does_not_name_is_an_error(
+    settings: Settings, stores: Stores, statement: str, said: str
+) -> None:
+    async with stores.ledger.begin() as connection:
+        await connection.execute(text(statement))
+    (found,) = [found for found in await diagnose(settings, stores, None) if said in found.what]
     assert (found.level, "flashclaim worker" in found.advice) == ("error", True)
 
 

@@ -36,10 +36,11 @@ async def _promoted(scene: Scene[Stack]) -> None:
 
 
 async def _outlived(scene: Scene[Stack]) -> None:
-    """The API goes on with the old primary, whose outbox nobody reads, until the ledger names the new one."""
+    """The API goes on with the old primary until the ledger names the new one; half the time the worker does too."""
     replica = await _replica(scene)
     await scene.moment()
-    await asyncio.to_thread(partial(scene.stack.promote, replica, api_stays=True))
+    stays = frozenset(scene.chance.choice((("api",), ("api", "worker"))))
+    await asyncio.to_thread(partial(scene.stack.promote, replica, stays=stays))
     scene.heals()
     await _brought_back(scene)
 
@@ -135,7 +136,7 @@ FAILOVER = [
     ),
     Fault(
         "primary-outlives",
-        "a replica takes the primary's place, which lives on, and the API's connections still lead to it",
+        "a replica takes the place of the primary, which lives on with the connections of the API, or of the worker too",
         _outlived,
         _stack,
     ),
