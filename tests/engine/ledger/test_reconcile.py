@@ -250,13 +250,15 @@ async def test_a_lock_that_is_lost_with_its_connection_is_taken_again(rushed: Ru
     """Or another worker would be elected too, and this one would never know."""
     stop = asyncio.Event()
     working = asyncio.create_task(Reconciler(rushed.stores, 1).run(stop))
-    first = await holder(rushed)
-    await rushed.sql(f"select pg_terminate_backend({first})")
-    async with asyncio.timeout(10):
-        while await holder(rushed) == first:  # noqa: ASYNC110 (a lock tells nobody)
-            await asyncio.sleep(0.02)
-    stop.set()
-    await working
+    try:
+        first = await holder(rushed)
+        await rushed.sql(f"select pg_terminate_backend({first})")
+        async with asyncio.timeout(10):
+            while await holder(rushed) == first:  # noqa: ASYNC110 (a lock tells nobody)
+                await asyncio.sleep(0.02)
+    finally:
+        stop.set()
+        await working
 
 
 async def holder(rushed: Rushed) -> int:

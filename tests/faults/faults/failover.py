@@ -136,7 +136,7 @@ FAILOVER = [
     ),
     Fault(
         "primary-outlives",
-        "a replica takes the place of the primary, which lives on with the connections of the API, or of the worker too",
+        "a replica takes the place of the primary, which lives on with the API's connections, or with the worker's too",
         _outlived,
         _stack,
     ),
