@@ -7,7 +7,6 @@ import pytest
 from cli import options
 
 
-
 def test_an_account_without_a_name_is_its_number(monkeypatch: pytest.MonkeyPatch) -> None:
     """As in a container that runs under any uid."""
     monkeypatch.setattr(os, "getuid", lambda: 54_321)
