@@ -65,16 +65,25 @@ async def operator(found: Annotated[Session, Depends(session)]) -> Session:
     return found
 
 
-async def is_operator(
+@dataclass(frozen=True, slots=True)
+class Asker:
+    """Who asks on a route that is anybody's; `failure` is why the session that was given is none."""
+
+    is_operator: bool = False
+    failure: SessionInvalid | IdentityUnavailable | None = None
+
+
+async def asker(
     request: Request, credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
-) -> bool:
-    """Whether an operator asks on a route that is anybody's; there a session that cannot be verified is none."""
+) -> Asker:
+    """Whether an operator asks on a route that is anybody's; a session that does not hold closes it to nobody."""
     if credentials is None:
-        return False
+        return Asker()
     try:
-        return (await (await services(request)).sessions.verify(credentials.credentials)).role == "operator"
-    except (SessionInvalid, IdentityUnavailable):
-        return False
+        found = await (await services(request)).sessions.verify(credentials.credentials)
+    except (SessionInvalid, IdentityUnavailable) as error:
+        return Asker(failure=error)
+    return Asker(found.role == "operator")
 
 
 async def actor(
@@ -134,7 +143,7 @@ def only(body: Any, *names: str) -> dict[str, Any]:
 ServicesDep = Annotated[Services, Depends(services)]
 SessionDep = Annotated[Session, Depends(session)]
 OperatorDep = Annotated[Session, Depends(operator)]
-IsOperator = Annotated[bool, Depends(is_operator)]
+AskerDep = Annotated[Asker, Depends(asker)]
 PageLimit = Annotated[int, Query(ge=1, le=PAGE_ROWS_MAX)]
 ActorDep = Annotated[Actor, Depends(actor)]
 JsonBody = Annotated[Any, Depends(json_body)]  # behind who asks: dependencies are worked out in a route's own order

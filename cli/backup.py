@@ -56,10 +56,10 @@ def register(app: typer.Typer) -> None:
         _tell_store(restored.drops, asyncio.run(_beside(data)))
 
 
-def _tell_store(started: list[str], beside: "dict[str, Beside] | None") -> None:
+def _tell_store(started: list[str], beside: "dict[str, Beside] | str") -> None:
     """Say drop by drop what is to be done about the store, which is in no backup."""
-    if beside is None:
-        say("the store does not answer. When it does, ask for each drop how it stands there: flashclaim rebuild DROP")
+    if isinstance(beside, str):
+        say(f"{beside} does not answer. When it does, ask for each drop how the store has it: flashclaim rebuild DROP")
         return
     for drop in started:
         if beside[drop].is_missing:
@@ -102,11 +102,11 @@ async def _restore(place: Path, replace: bool, take_keys: bool, data: Path | Non
         return await backup.restore(*where, replace=replace, take_keys=take_keys, actor=operator())
 
 
-async def _beside(data: Path | None) -> "dict[str, Beside] | None":
-    """How the store stands to the ledger; None when it does not answer."""
+async def _beside(data: Path | None) -> "dict[str, Beside] | str":
+    """How the store stands to the ledger; or which of the two does not answer, for the restore is done all the same."""
     from engine.errors import FlashclaimError
     from engine.ledger.homecoming import beside
-    from engine.runtime.connections import open_stores
+    from engine.runtime.connections import LEDGER_AWAY, open_stores
     from engine.runtime.settings import load_settings
 
     settings = load_settings(found_data_dir(data))
@@ -114,7 +114,9 @@ async def _beside(data: Path | None) -> "dict[str, Beside] | None":
         try:
             return await beside(stores, settings.partitions)
         except FlashclaimError:
-            return None
+            return "the store"
+        except LEDGER_AWAY:
+            return "the ledger"
 
 
 def _with_keys(data_dir: Path | None) -> Path | None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import structlog
 
+from engine.bounds import BACKLOG
 from engine.errors import Misconfigured
 
 # libuv takes in one connection of a listener in each turn of its loop (https://github.com/libuv/libuv/pull/3696). Under
@@ -18,7 +19,7 @@ _Place = tuple[socket.AddressFamily, tuple[Any, ...]]  # as `getaddrinfo` tells 
 
 
 def bind(host: str, port: int) -> list[socket.socket]:
-    """Bound sockets, `LISTENERS` for each address of a host: of `localhost` a client may try the IPv4 or the IPv6 one.
+    """Sockets that listen, `LISTENERS` for each address of a host: of `localhost` a client may try either kind.
 
     An address that this machine lacks is left out while it has another. Raises `Misconfigured` where the name has no
     address, the machine has none of them, or another program listens there.
@@ -61,6 +62,7 @@ def _bound(family: socket.AddressFamily, address: tuple[Any, ...], *, takes_ipv4
         if family is socket.AF_INET6 and not takes_ipv4_too:
             listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)  # or `::` would bar `0.0.0.0`
         listener.bind(address)
+        listener.listen(BACKLOG)  # here: of two that start together both may bind, and the kernel tells only one now
     except OSError:
         listener.close()
         raise

@@ -1,8 +1,8 @@
 """Options that several commands share, how they print, and who runs them."""
 
-import getpass
 import json
 import os
+import pwd
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -29,11 +29,15 @@ def found_data_dir(data: Path | None) -> Path | None:
 
 
 def operator() -> str:
-    """Who runs this command, for the record of acts: the login's name; in a bare container its number."""
+    """Who runs this command, for the record of acts: the login's name; in a bare container its number.
+
+    By the process's user id: LOGNAME and its like are the words of whoever types the command.
+    """
+    user_id = os.getuid()
     try:
-        return getpass.getuser()
-    except (KeyError, OSError):
-        return f"uid-{os.getuid()}"
+        return pwd.getpwuid(user_id).pw_name
+    except KeyError:
+        return f"uid-{user_id}"
 
 
 def say(message: str) -> None:

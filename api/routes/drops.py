@@ -10,12 +10,12 @@ from fastapi import APIRouter, Depends, Header, Request
 from fastapi.responses import Response
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 
-from api.deps import ActorDep, IsOperator, JsonBody, OperatorDep, PageLimit, Services, ServicesDep, only
+from api.deps import ActorDep, AskerDep, JsonBody, OperatorDep, PageLimit, Services, ServicesDep, only
 from api.examples import BODY, DROP, OPERATORS, declared, shown, taken
 from engine import ids
 from engine.claims import history
 from engine.drops.figures import LiveFigures
-from engine.drops.model import Drop
+from engine.drops.model import Drop, NoSuchDrop
 from engine.drops.spec import SpecInvalid, parse
 from engine.errors import Invalid, Unavailable
 
@@ -23,7 +23,7 @@ router = APIRouter(prefix="/v1/drops", tags=["drops"], responses=declared("inval
 LIVE_EVERY_S = 1.0
 Responses = dict[int | str, dict[str, Any]]
 _DROP: Responses = {200: shown({**DROP, "status": "launched", "revision": 2}, "The drop")}
-_READ: Responses = {**_DROP, **declared("no-such-drop", "not-ready")}
+_SHOWN: Responses = declared("no-such-drop", "session-invalid", "identity-unavailable", "not-ready")
 _PROBLEMS = (*OPERATORS, "no-such-drop", "wrong-status", "stale-revision", "store-unavailable", "not-ready", "invalid")
 
 
@@ -31,9 +31,18 @@ def _act(*more: str) -> Responses:
     return {**_DROP, **declared(*_PROBLEMS, "idempotency-key-reused", *more)}
 
 
-async def shown_drop(drop_id: str, use: ServicesDep, to_operator: IsOperator) -> Drop:
-    """The drop of a path, looked up before an event stream begins: a stream cannot answer 404 any more."""
-    return await use.drops.shown(drop_id, to_operator=to_operator)
+async def shown_drop(drop_id: str, use: ServicesDep, asker: AskerDep) -> Drop:
+    """The drop of a path, looked up before an event stream begins: a stream cannot answer 404 any more.
+
+    An operator whose session does not hold is told that, for the draft may be there. So is whoever asks for an id that
+    nobody has, or the answers would tell which drafts there are.
+    """
+    try:
+        return await use.drops.shown(drop_id, to_operator=asker.is_operator)
+    except NoSuchDrop:
+        if asker.failure is not None:
+            raise asker.failure from None
+        raise
 
 
 ShownDrop = Annotated[Drop, Depends(shown_drop)]
@@ -75,9 +84,12 @@ async def listed(
     return {"drops": page, "next": page[-1]["id"] if len(page) == limit else None}
 
 
-@router.get("/{drop_id}", responses=_READ, openapi_extra=_PUBLIC)
+@router.get("/{drop_id}", responses={**_DROP, **_SHOWN}, openapi_extra=_PUBLIC)
 async def read(drop: ShownDrop, response: Response) -> dict[str, Any]:
-    """One drop, with its revision as ETag. Anybody may read it, once it was launched; a draft is for operators."""
+    """One drop, with its revision as ETag. Anybody may read it, once it was launched; a draft is for operators.
+
+    A session token that does not hold is told only where without one the answer would be 404.
+    """
     return _answer(drop, response)
 
 
@@ -170,7 +182,7 @@ async def report(drop_id: str, use: ServicesDep, _: OperatorDep) -> dict[str, An
 @router.get(
     "/{drop_id}/live",
     response_class=EventSourceResponse,
-    responses=declared("no-such-drop", "not-ready"),
+    responses=_SHOWN,
     openapi_extra=_PUBLIC,
 )
 async def live(drop: ShownDrop, request: Request, use: ServicesDep) -> AsyncIterator[ServerSentEvent]:

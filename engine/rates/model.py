@@ -13,6 +13,9 @@ from typing import ClassVar, NamedTuple
 
 from engine.errors import Unavailable
 
+# By the kind of request: whoever was refused a ticket, or showed a bad one, has none that could stay good.
+_ADVICE = {"claims": "wait; a ticket stays good", "tickets": "wait, then ask for your ticket again"}
+
 
 class SlowDown(Unavailable):
     """More requests than a rate allows; `whose` says whose rate it is."""
@@ -42,8 +45,9 @@ class Rate:
 
     def slow_down(self, wait_us: float) -> SlowDown:
         """The error that tells whose rate it was, and when the next request will do."""
+        advice = _ADVICE.get(self.what, "wait")
         return SlowDown(
-            f"more than {self.per_second} {self.what} a second from this {self.whose}: wait; a ticket stays good",
+            f"more than {self.per_second} {self.what} a second from this {self.whose}: {advice}",
             retry_after_s=max(1, int(-(-wait_us // 1_000_000))),
             whose=self.whose,
         )

@@ -20,7 +20,8 @@ from engine.rates.model import Bucket, SlowDown
 Tell = Callable[[SlowDown | None], None]
 
 UNCOUNTED = Counter(
-    "flashclaim_rates_uncounted", "Claims that only their own process counted, for the shared buckets were away"
+    "flashclaim_rates_uncounted",
+    "Claims and ticket requests that only their own process counted, for the shared buckets were away",
 )
 _log = structlog.get_logger(__name__)
 

@@ -14,6 +14,7 @@ from starlette.routing import Mount, Route
 
 from api.app import create_app
 from engine.claims import keys
+from engine.members.model import Session
 from engine.runtime.connections import Stores
 from engine.runtime.settings import Settings
 from tests.api.conftest import Api, problem, running
@@ -257,13 +258,29 @@ class TestDrafts:
             answer = await api.client.get("/v1/drops/trial", headers={"Authorization": authorization})
             assert answer.status_code == 200, authorization
 
+    async def test_an_operator_whose_token_does_not_hold_is_told_so(self, api: Api, draft: str) -> None:
+        """Not that there is no such drop; and whoever made the token up hears the same of an id that nobody has."""
+        expired = api.tokens.issue(Session("boss", "boss", "operator", {}), -600)
+        for token, why in ((expired, "ExpiredTokenError"), ("x.y.z", "not valid")):
+            for path in ("", "/live"):
+                told = []
+                for drop_id in (draft, "empty"):
+                    answer = await api.client.get(
+                        f"/v1/drops/{drop_id}{path}", headers={"Authorization": f"Bearer {token}"}
+                    )
+                    assert why in problem(answer, 401, "session-invalid")["detail"]
+                    told.append(answer.content)
+                assert told[0] == told[1]
+
     async def test_a_provider_that_is_away_tells_nothing_of_it(self, api: Api, draft: str, settings: Settings) -> None:
-        """Else a token would be answered 503 for a draft and 404 for nothing."""
+        """An operator hears that it is away, and so does everybody of any id: not 503 for a draft, 404 for nothing."""
         away = {"session_secret": None, "session_jwks_url": "http://127.0.0.1:1/keys"}
         async with running(create_app(settings.model_copy(update=away))) as client:
             for drop_id in (draft, "empty"):
-                answer = await client.get(f"/v1/drops/{drop_id}", headers=api.bearer())
-                problem(answer, 404, "no-such-drop")
+                answer = await client.get(f"/v1/drops/{drop_id}", headers=api.bearer("boss", "operator"))
+                problem(answer, 503, "identity-unavailable")
+                problem(await client.get(f"/v1/drops/{drop_id}"), 404, "no-such-drop")
+            assert (await client.get("/v1/drops/trial", headers=api.bearer())).status_code == 200
 
 
 PRIVILEGED = {

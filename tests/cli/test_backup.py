@@ -1,11 +1,15 @@
 """The promise: a backup is taken and restored by command; what is wrong with it is a sentence and an exit code."""
 
+import asyncio
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from cli import app, backup
 from engine.runtime import keyfile
+from engine.runtime.backup import Restored
 from engine.runtime.connections import Stores
 from engine.runtime.settings import Settings
 from tests.cli.test_keys import given, run
@@ -74,6 +78,37 @@ async def test_a_restore_says_what_the_store_knows_beyond_it(
     away = run("restore", place, "--replace", *data, FLASHCLAIM_REDIS_URL="redis://127.0.0.1:1")
     assert away.returncode == 0, away.stderr
     assert "the store does not answer" in away.stderr
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1:1", "nothing.invalid"])
+async def test_a_ledger_that_goes_away_right_after_the_restore_is_a_sentence(
+    instance: Path,
+    stores: Stores,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    host: str,
+) -> None:
+    """What was asked for is done then: neither a traceback nor "try again"."""
+    await add(stores.redis, entry(1, 7))
+    await record_all(stores)
+    words = (str(tmp_path / "backup"), "--data", str(instance))
+    assert run("backup", *words).returncode == 0
+    restore = backup._restore
+
+    async def restore_and_lose(*how: Any) -> Restored:
+        done = await restore(*how)
+        urls = json.loads((instance / "dev.json").read_text())
+        away = {**urls, "postgres_url": f"postgresql://u:hunter22@{host}/x"}
+        (instance / "dev.json").write_text(json.dumps(away))
+        return done
+
+    monkeypatch.setattr(backup, "_restore", restore_and_lose)
+    await asyncio.to_thread(app, ["restore", *words, "--replace"], standalone_mode=False)
+    said = capsys.readouterr().err
+    assert "7 claims" in said
+    assert "the ledger does not answer. When it does, ask" in said
+    assert "hunter22" not in said
 
 
 async def test_keys_of_the_environment_stay_there(instance: Path, stores: Stores, tmp_path: Path) -> None:

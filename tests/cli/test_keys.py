@@ -2,6 +2,7 @@
 
 import json
 import os
+import pwd
 import re
 import stat
 import subprocess
@@ -92,7 +93,8 @@ class TestTheRecord:
     @pytest.fixture
     def here(self, settings: Settings) -> dict[str, str]:
         urls = {"REDIS_URL": settings.redis_url, "POSTGRES_URL": settings.postgres_url}
-        return {"LOGNAME": "ann", **{f"FLASHCLAIM_{name}": url for name, url in urls.items()}}
+        forged = dict.fromkeys(("LOGNAME", "USER", "LNAME", "USERNAME"), "ann")  # whoever types it can set these
+        return {**forged, **{f"FLASHCLAIM_{name}": url for name, url in urls.items()}}
 
     async def test_has_each_rotation_and_retirement(
         self, keys_dir: Path, here: dict[str, str], ledger: AsyncEngine
@@ -106,7 +108,8 @@ class TestTheRecord:
         rotated, retired, session = [link.action for link in links]
         assert [act.object for act in (rotated, retired, session)] == ["key:ticket", "key:ticket", "key:session"]
         assert [act.verb for act in (rotated, retired, session)] == ["rotate", "retire", "rotate"]
-        assert {act.actor for act in (rotated, retired, session)} == {"ann"}
+        login = pwd.getpwuid(os.getuid()).pw_name
+        assert {act.actor for act in (rotated, retired, session)} == {login}, "the machine says who it was"
         assert rotated.before is not None
         first = rotated.before["keys"]["1"]
         assert rotated.before == {"current": 1, "keys": {"1": first}}

@@ -3,7 +3,7 @@
 import asyncio
 import socket
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import ExitStack, closing
 from typing import Any
 
 import pytest
@@ -134,3 +134,39 @@ def test_a_port_that_is_taken_on_one_of_them_is_said_and_nothing_stays_bound(
         with pytest.raises(Misconfigured, match=rf"127\.0\.0\.1, port {port}: Address already in use"):
             bind()
         socket.create_server(("::1", port), family=socket.AF_INET6).close()
+
+
+def test_of_two_that_start_together_one_is_told(bind: Bind, port: int) -> None:
+    """Both may bind while neither listens."""
+    bind("127.0.0.1")
+    with pytest.raises(Misconfigured, match=rf"127\.0\.0\.1, port {port}: Address already in use"):
+        bind("127.0.0.1")
+
+
+def test_who_is_overtaken_between_its_two_steps_is_told_too(
+    bind: Bind, port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.socket() as other:
+        other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        other.bind(("127.0.0.1", port))
+
+        class Overtaken(socket.socket):
+            def bind(self, address: Any) -> None:
+                super().bind(address)
+                other.listen()
+
+        with monkeypatch.context() as patched:
+            patched.setattr(socket, "socket", Overtaken)
+            with pytest.raises(Misconfigured, match="Address already in use"):
+                bind("127.0.0.1")
+
+
+def test_all_listeners_of_an_address_take_from_one_queue(bind: Bind, port: int) -> None:
+    """And it is there before anything serves: who comes at `listening` waits, and is not refused."""
+    listening = bind("127.0.0.1")
+    with ExitStack() as opened:
+        for _ in listening:
+            opened.enter_context(socket.create_connection(("127.0.0.1", port), timeout=5))
+        for listener in listening:
+            listener.settimeout(5)
+            opened.enter_context(listener.accept()[0])

@@ -6,12 +6,14 @@ import os
 import socket
 import subprocess
 import sys
+from asyncio.subprocess import Process
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import httpx
+import pytest
 
 from engine.runtime.connections import Stores
 from engine.runtime.keyfile import ensure_keys
@@ -21,17 +23,20 @@ from engine.runtime.settings import Settings
 Said = list[dict[str, Any]]
 
 
+async def started(settings: Settings, *words: str, **env: str) -> Process:
+    urls = {"FLASHCLAIM_REDIS_URL": settings.redis_url, "FLASHCLAIM_POSTGRES_URL": settings.postgres_url}
+    command = (sys.executable, "-m", "cli", *words)
+    return await asyncio.create_subprocess_exec(
+        *command, env={**os.environ, **urls, **env}, stderr=asyncio.subprocess.PIPE
+    )
+
+
 @asynccontextmanager
 async def serving(settings: Settings, data_dir: Path, *options: str, **env: str) -> AsyncIterator[tuple[int, Said]]:
     """A real `serve` until it is ready to answer: its port, and what it has logged by then."""
     ensure_keys(data_dir)
     port = free_port()
-    urls = {"FLASHCLAIM_REDIS_URL": settings.redis_url, "FLASHCLAIM_POSTGRES_URL": settings.postgres_url}
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "cli", "serve", "--port", str(port), "--data", str(data_dir), *options),
-        env={**os.environ, **urls, **env},
-        stderr=asyncio.subprocess.PIPE,
-    )
+    process = await started(settings, "serve", "--port", str(port), "--data", str(data_dir), *options, **env)
     assert process.stderr is not None
     said: Said = []
     try:
@@ -47,7 +52,7 @@ async def serving(settings: Settings, data_dir: Path, *options: str, **env: str)
 
 async def is_healthy(address: str, port: int) -> bool:
     host = f"[{address}]" if ":" in address else address
-    async with httpx.AsyncClient(transport=httpx.AsyncHTTPTransport(retries=20)) as client:
+    async with httpx.AsyncClient(timeout=30) as client:  # without a second try: from `listening` on nobody is refused
         return (await client.get(f"http://{host}:{port}/healthz")).status_code == 200
 
 
@@ -75,6 +80,31 @@ async def test_several_partitions_are_one_warning_however_many_processes(
     assert warning["level"] == "warning"
     assert warning["event"].startswith("partitions is 2: ")
     assert "promise 9" in warning["advice"]
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+async def test_of_two_that_start_together_one_ends_with_a_sentence(
+    settings: Settings, stores: Stores, tmp_path: Path, workers: str
+) -> None:
+    """By the process that was started, and not by each that it would start."""
+    ensure_keys(tmp_path)
+    port = free_port()
+    words = ("serve", "--port", str(port), "--workers", workers, "--data", str(tmp_path))
+    both = [await started(settings, *words) for _ in range(2)]
+    said = [asyncio.create_task(each.stderr.read()) for each in both if each.stderr is not None]
+    try:
+        async with asyncio.timeout(30):
+            (told,), _ = await asyncio.wait(said, return_when=asyncio.FIRST_COMPLETED)
+            assert told.result().decode() == (
+                f"flashclaim: cannot listen on 127.0.0.1, port {port}: Address already in use\n"
+            )
+            assert await both[said.index(told)].wait() == 2
+        assert await is_healthy("127.0.0.1", port)
+    finally:
+        for each in both:
+            if each.returncode is None:
+                each.terminate()
+        await asyncio.gather(*(each.wait() for each in both), *said)
 
 
 def test_a_faulty_deny_list_stops_the_start_with_a_sentence(tmp_path: Path) -> None:

@@ -85,6 +85,18 @@ class TestRate:
             buckets.spend("app")
         assert refused.value.facts == {"whose": "client key"}
 
+    @pytest.mark.parametrize(
+        ("what", "advice"),
+        [
+            ("claims", "wait; a ticket stays good"),
+            ("tickets", "wait, then ask for your ticket again"),
+            ("invalid tickets", "wait"),
+        ],
+    )
+    def test_the_refusal_promises_no_ticket_to_whoever_has_none(self, what: str, advice: str) -> None:
+        told = Rate("member", what, 3).slow_down(1).detail
+        assert told == f"more than 3 {what} a second from this member: {advice}"
+
 
 @given(rate=rates, steps=steps)
 def test_a_process_decides_as_the_model_does(rate: Rate, steps: list[tuple[str, int]]) -> None:

@@ -117,6 +117,10 @@ class TestCounted:
 
 
 class TestAway:
+    def test_its_figure_is_of_claims_and_of_ticket_requests(self) -> None:
+        (shown,) = [metric for metric in REGISTRY.collect() if metric.name == "flashclaim_rates_uncounted"]
+        assert shown.documentation.startswith("Claims and ticket requests that ")
+
     async def test_a_store_that_is_killed_stops_nothing_and_counts_again_when_it_is_back(
         self, ways: Ways, valkey: EmbeddedValkey, monkeypatch: pytest.MonkeyPatch
     ) -> None:
