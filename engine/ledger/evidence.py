@@ -88,17 +88,22 @@ def recorded_fact(row: RecordedClaim) -> Fact:
 
 
 def shut(acts: list[Action]) -> list[tuple[int, int]]:
-    """The times (from ms, to ms) in which a drop was not launched, by the acts on it in order. Pure."""
+    """The times (from ms, to ms) in which a drop was not launched, by the acts on it in order. Pure.
+
+    One that began while the store's clock was set back is left out: by their dates claims from before would lie in it.
+    """
     found: list[tuple[int, int]] = []
     since: int | None = None
+    latest_ms = 0
     for act in acts:
         if act.revision is None:
             continue  # a release
         applied_ms = to_ms(act.applied_at)
+        is_set_back, latest_ms = applied_ms < latest_ms, max(applied_ms, latest_ms)
         if act.after["status"] == Status.LAUNCHED:
             if since is not None:
                 found.append((since, applied_ms))
             since = None
-        elif since is None:
+        elif since is None and not is_set_back:
             since = applied_ms
     return found if since is None else [*found, (since, _FOR_EVER_MS)]

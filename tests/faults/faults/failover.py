@@ -8,11 +8,13 @@ from pathlib import Path
 
 from redis.asyncio import Redis
 from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from engine.claims import keys
 from engine.drops.model import Status, Verb
+from engine.ledger.audit import wait_until_recorded
 from engine.ledger.schema import drops
-from engine.runtime.connections import open_stores
+from engine.runtime.connections import Stores, open_stores
 from engine.runtime.servers import EmbeddedValkey
 from tests.faults.proxy import STALLED
 from tests.faults.scene import Fault, Scene
@@ -105,7 +107,7 @@ async def _rebuild_killed(scene: Scene[Stack]) -> None:
     await scene.moment()
     work = scene.stack.rebuild_command(scene.rush.drop_id)
     async with open_stores(scene.stack.settings) as stores, stores.ledger.connect() as reader:
-        await reader.execute(_STATUS_AND_EPOCH.where(drops.c.id == scene.rush.drop_id).with_for_update())
+        await _hold_row(reader, stores, scene.rush.drop_id)
         await asyncio.to_thread(work.start)
         async with asyncio.timeout(STEP_S_MAX):
             while not await stores.redis.exists(keys.made(0, scene.rush.drop_id)):  # noqa: ASYNC110
@@ -120,6 +122,16 @@ async def _rebuild_killed(scene: Scene[Stack]) -> None:
     async with asyncio.timeout(STEP_S_MAX):
         await _rebuilt(scene)  # the worker carries on what was cut off
     scene.expected += [Verb.REBUILD]
+
+
+async def _hold_row(reader: AsyncConnection, stores: Stores, drop_id: str) -> None:
+    """Lock the drop's row with no act in the outbox: the worker would wait for the row, and the rebuild for it."""
+    async with asyncio.timeout(STEP_S_MAX):
+        while True:
+            await reader.execute(_STATUS_AND_EPOCH.where(drops.c.id == drop_id).with_for_update())
+            if await wait_until_recorded(stores.redis, 1, 1.0):
+                return
+            await reader.rollback()
 
 
 def _stack(place: Path) -> Stack:
