@@ -1,5 +1,6 @@
 """The ledger's side of drops: read one, list them, record what an operator did."""
 
+from dataclasses import replace
 from datetime import datetime
 
 from sqlalchemy import Row, select, text, update
@@ -8,7 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from engine.drops.model import Control, Drop, Status, Verb, after
 from engine.drops.spec import DropSpec
-from engine.ledger.actions import Action
+from engine.ledger.actions import FORGET_ACTS, Action
 from engine.ledger.schema import drops, operator_actions
 
 _LAST_TICKET_EXPIRES = """
@@ -102,28 +103,40 @@ async def record(
 
 
 async def overtake(
-    connection: AsyncConnection, drop_id: str, revision: int, epoch: int, actor: str, at: datetime, reason: str
+    connection: AsyncConnection,
+    drop_id: str,
+    revision: int,
+    epoch: int,
+    actor: str,
+    at: datetime,
+    reason: str,
+    *,
+    was_launched: bool,
 ) -> Action | None:
     """Give up acts that the store has and the ledger has not: the next one follows the store's revision and epoch.
+
+    A launched drop is paused by it, for a pause or a close may be among them; and so is a draft that `was_launched` by
+    one of them, for its claims name items that must not change any more.
 
     The action that the caller has to append; None where the ledger is as far by now.
     """
     drop = await read(connection, drop_id, for_update=True)
     if drop is None or drop.revision >= revision:
         return None
-    epoch = max(epoch, drop.epoch)
-    await connection.execute(
-        update(drops).where(drops.c.id == drop_id).values(revision=revision, epoch=epoch, updated_at=at)
-    )
+    is_open = drop.status is Status.LAUNCHED or (was_launched and drop.status is Status.DRAFT)
+    status = Status.PAUSED if is_open else drop.status
+    changed = replace(drop, status=status, revision=revision, epoch=max(epoch, drop.epoch))
+    values = {"status": str(status), "revision": revision, "epoch": changed.epoch, "updated_at": at}
+    await connection.execute(update(drops).where(drops.c.id == drop_id).values(values))
     return Action(
         object=f"drop:{drop_id}",
-        verb="forget-acts",
+        verb=FORGET_ACTS,
         actor=actor,
         at=at,
         applied_at=at,
         change={"reason": reason, "first": drop.revision + 1, "last": revision},
         before=_state(drop),
-        after={**_state(drop), "epoch": epoch},
+        after=_state(changed),
         drop_id=drop_id,
         revision=revision,
     )

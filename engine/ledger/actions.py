@@ -18,6 +18,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from engine.ledger.schema import operator_actions
 
+FORGET_ACTS = "forget-acts"  # acts on a drop that the store had and the ledger had not were given up
 _ADVISORY_LOCK = 0x636861696E  # "chain": one row is linked at a time
 _COLUMNS = operator_actions.c
 

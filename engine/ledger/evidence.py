@@ -91,19 +91,22 @@ def shut(acts: list[Action]) -> list[tuple[int, int]]:
     """The times (from ms, to ms) in which a drop was not launched, by the acts on it in order. Pure.
 
     One that began while the store's clock was set back is left out: by their dates claims from before would lie in it.
+    Where acts were given up nobody knows what the drop was, from the last act before to the next one.
     """
     found: list[tuple[int, int]] = []
     since: int | None = None
-    latest_ms = 0
+    last_ms = latest_ms = 0
     for act in acts:
         if act.revision is None:
             continue  # a release
         applied_ms = to_ms(act.applied_at)
         is_set_back, latest_ms = applied_ms < latest_ms, max(applied_ms, latest_ms)
-        if act.after["status"] == Status.LAUNCHED:
+        is_unknown = act.verb == actions.FORGET_ACTS
+        if is_unknown or act.after["status"] == Status.LAUNCHED:
             if since is not None:
-                found.append((since, applied_ms))
+                found.append((since, last_ms if is_unknown else applied_ms))
             since = None
         elif since is None and not is_set_back:
             since = applied_ms
+        last_ms = applied_ms
     return found if since is None else [*found, (since, _FOR_EVER_MS)]

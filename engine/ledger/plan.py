@@ -29,7 +29,7 @@ class Report:
     yet: they are given to nobody else. `over_stock` are units of each item that members hold beyond what was released,
     `over_limit` is how many subjects hold more than the limit: they keep what they were told. `only_in_store`,
     `only_in_ledger` and `other` name differences to the state that was there (`had_state`). `acts_lost` are
-    acts on the drop that the store has and the ledger has not.
+    acts on the drop that the store has and the ledger has not; a launch counts where claims alone tell of it.
     """
 
     drop_id: str
@@ -62,6 +62,7 @@ class Plan:
         self._pause = pause
         self._differences: list[remake.Difference] = []
         self._had_state = True
+        self._was_launched = False
         self._excess = Excess({}, 0)
         self.revision, self.epoch = drop.revision, drop.epoch  # the latest, in the ledger or in the store
         self.made: dict[int, Made] = {}
@@ -80,6 +81,10 @@ class Plan:
         self.epoch = max(self.epoch, int(fields.get(b"epoch", 0)) - (b"fenced" in fields))  # fenced: the one to come
         self._pause = self._pause or told > known
         serial_min = max(told, int(fields.get(b"serial", 0)))
+        is_draft = fields.get(b"status", b"draft") == b"draft"
+        self._was_launched = self._was_launched or not is_draft or max(serial_min, known) > 0
+        if self.is_launch_lost:  # an act too, also where the store has lost it
+            self.revision = max(self.revision, self.drop.revision + 1)
         made = self.made[partition] = remake.make(rows, len(self.drop.spec.items), serial_min)
         difference = remake.compare(self.drop.id, partition, made.claims, stored)
         self._differences.append(difference)
@@ -96,17 +101,25 @@ class Plan:
         self._pause = self._pause or bool(self._excess.units)
 
     @property
+    def is_launch_lost(self) -> bool:
+        """Whether the drop is a draft in the ledger, though it was launched: the store says so, or claims do."""
+        return self._was_launched and self.drop.status is Status.DRAFT
+
+    @property
     def acts_lost(self) -> int:
-        """Acts that the store has and the ledger, which has recorded all of the outbox, has not."""
+        """Acts that the store has, or had, and the ledger, which has recorded all of the outbox, has not."""
         return self.revision - self.drop.revision
 
     def judge_acts(self, *, may_forget: bool) -> None:
         """Acts that would be forgotten: they may be, and the drop is left paused; or that is a conflict."""
         self._pause = True
         if not may_forget:
+            known = f"the store is at revision {self.revision}, the ledger at {self.drop.revision}"
+            if self.is_launch_lost:
+                known = f"the drop was launched, the ledger has the draft of revision {self.drop.revision}"
             self._conflicts.append(
-                f"the store is at revision {self.revision}, the ledger at {self.drop.revision}, without the acts since,"
-                " as after the restore of a backup (--forget-acts gives them up; see the dead letters too)"
+                f"{known}, without the acts since, as after the restore of a backup"
+                " (--forget-acts gives them up; see the dead letters too)"
             )
 
     def check(self) -> None:
@@ -131,7 +144,8 @@ class Plan:
             drop_id=self.drop.id,
             epoch=self.drop.epoch + 1,
             is_applied=False,
-            is_paused=self.drop.status is Status.PAUSED or (self._pause and self.drop.status is Status.LAUNCHED),
+            is_paused=self.drop.status is Status.PAUSED
+            or (self._pause and (self.drop.status is Status.LAUNCHED or self.is_launch_lost)),
             had_state=self._had_state,
             claims=sum(len(held) for made in self.made.values() for held in made.claims.values()),
             restored=len(self.restored),

@@ -51,7 +51,7 @@ class Rebuild:
     """One rebuild of one drop; `report` is the dry run, `apply` does it.
 
     `forgets_acts` gives up acts that the store has and the ledger has not, as after the restore of a backup, instead of
-    refusing; the drop is left paused, for one of them may have been a pause or a close.
+    refusing; a drop that was launched is left paused, for one of them may have been a pause or a close.
     """
 
     def __init__(
@@ -80,9 +80,11 @@ class Rebuild:
         """Do it. `pause` leaves a launched drop paused; so does a serial that was told and that nobody can prove, and
         more units told than there are.
 
-        A refusal leaves all as it was; with `fences_first`, for a state that is not trusted, the drop stays fenced.
+        A refusal leaves the drop as it was, unless it comes after the fence: with `fences_first`, for a state that is
+        not trusted, or of what came in since the first look. Then the drop stays fenced, and acts that were given up
+        stay so, as they do where it is cut off or `Unavailable` in its middle: it is run again.
 
-        Raises `NoSuchDrop`, `RebuildRefused`, `RebuildBusy`, `Unavailable`. Cut off in the middle, it is run again.
+        Raises `NoSuchDrop`, `RebuildRefused`, `RebuildBusy`, `Unavailable`.
         """
         async with held(self._stores.ledger, lock_of(self._drop_id)) as lock:
             if lock is None:
@@ -108,11 +110,15 @@ class Rebuild:
         return replace(plan.report, is_applied=True, acts_lost=acts_lost)
 
     async def _overtake(self, plan: Plan, actor: Actor, reason: str) -> None:
-        """Bring the ledger to the store's revision and epoch. Cut off after it, the rebuild is run as any other."""
+        """Bring the ledger to the store's revision and epoch, and pause the drop there.
+
+        Cut off after it, the rebuild is run as any other, also by whoever knows nothing of acts that were given up.
+        """
         async with self._stores.ledger.begin() as connection:
             await migrations.hold(connection, LEDGER_LOCK_TIMEOUT)
             place = self._drop_id, plan.revision, plan.epoch
-            action = await drops_store.overtake(connection, *place, actor.member_id, await self._now(), reason)
+            done = actor.member_id, await self._now(), reason
+            action = await drops_store.overtake(connection, *place, *done, was_launched=plan.is_launch_lost)
             if action is not None:
                 await actions.append(connection, [action])
 
