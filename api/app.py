@@ -45,6 +45,7 @@ def create_app(settings: Settings, data_dir: Path | None = None) -> FastAPI:
             app.state.services = services
             app.state.live = drops.LiveFeed()
             stop = asyncio.Event()
+            await services.claims.trust_none()
             watching = _watch(services, backlog, data_dir, stop)
             _calm_collector()
             yield {"gate": Gate(services, CORSMiddleware(app, **cors) if cors else None)}

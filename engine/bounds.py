@@ -74,6 +74,7 @@ TAKE_OVER_IDLE_MS = 15_000
 
 # A store that was restarted or replaced: all who were told something by the one before ask again within this time.
 HOMECOMING_GRACE_S = 1.0
+LEDGER_FIRST_WORD_S = 1.0  # that a process waits, before it takes requests, to hear which store decides
 REMIND_S = 0.25  # between two looks of a process whether the store is a new one, to which it says what it was told
 
 # The reconciler: a round looks at every open drop; a million claims are compared one by one in four minutes.

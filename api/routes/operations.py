@@ -42,13 +42,6 @@ async def health() -> dict[str, str]:
 async def ready(use: ServicesDep) -> dict[str, str]:
     """The process can decide claims: the store is at home, and the ledger has the tables of this version."""
     try:
-        await use.stores.scripts.home()
-        known = [await use.stores.scripts.ask("GET", keys.home(p)) for p in range(use.settings.partitions)]
-    except Unavailable as error:
-        raise NotReady(f"the store does not answer: {error.detail}") from error
-    if any(found != use.stores.scripts.trusted.encode() for found in known):
-        raise NotReady("the store is being compared with the ledger: is a worker running?")
-    try:
         async with use.stores.ledger.connect() as connection:
             await connection.execute(text("select 1"))
         current = await migrations.current(use.stores.ledger)
@@ -57,6 +50,13 @@ async def ready(use: ServicesDep) -> dict[str, str]:
     # Newer tables are this version's and more: between `migrate` and the new processes the old ones stay ready.
     if current != migrations.newest() and migrations.is_known(current):
         raise NotReady(f"the ledger is at migration {current}: run `flashclaim migrate`")
+    try:
+        await use.stores.scripts.home()
+        known = [await use.stores.scripts.ask("GET", keys.home(p)) for p in range(use.settings.partitions)]
+    except Unavailable as error:
+        raise NotReady(f"the store does not answer: {error.detail}") from error
+    if any(found != use.stores.scripts.trusted.encode() for found in known):
+        raise NotReady("the store is being compared with the ledger: is a worker running?")
     return {"status": "ready"}
 
 

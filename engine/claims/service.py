@@ -14,7 +14,7 @@ import structlog
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from engine import gates
-from engine.bounds import REMIND_S
+from engine.bounds import LEDGER_FIRST_WORD_S, REMIND_S
 from engine.claims import admission, history, receipt, store
 from engine.claims.backlog import Backlog
 from engine.claims.batcher import Answer, AnswerOf, Batcher, Turns, Waiter
@@ -28,6 +28,7 @@ from engine.errors import Refused, Unavailable
 from engine.ids import ClaimId, DropId
 from engine.ledger import homes
 from engine.members.model import Session, check
+from engine.runtime.connections import LEDGER_AWAY
 from engine.runtime.settings import Settings
 
 _log = structlog.get_logger(__name__)
@@ -200,13 +201,19 @@ class Claims:
                 known = home
             await _pause(stop, REMIND_S)
 
+    async def trust_none(self) -> None:
+        """Let no store decide before the ledger's first word, which is waited for a moment: then requests may come."""
+        await self._store.follow("")
+        with suppress(TimeoutError, *LEDGER_AWAY):
+            async with asyncio.timeout(LEDGER_FIRST_WORD_S), self._ledger.connect() as connection:
+                await self._follow(await homes.read(connection))
+
     async def follow(self, stop: asyncio.Event) -> None:
         """Decide by no store but the one that the ledger names, until `stop` is set.
 
         One that was left behind, by a failover that it outlived, answers whoever still reaches it, and no worker reads
         what it gives out. While the ledger is away its last word counts.
         """
-        await self._store.follow("")  # none before the ledger's first word
         while not stop.is_set():
             try:
                 async with self._ledger.connect() as connection:  # its own: members' requests may have all others

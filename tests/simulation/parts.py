@@ -80,7 +80,11 @@ class Api:
         backlog = Backlog(stores.redis, site.partitions, site.settings.outbox_bytes_max)
         self.claims = Claims(stores.scripts, stores.ledger, self.drops, site.settings, backlog)
         self.process.spawn(self.claims.remind(asyncio.Event()))
-        self.process.spawn(self.claims.follow(asyncio.Event()))
+        self.process.spawn(self._follow())
+
+    async def _follow(self) -> None:
+        await self.claims.trust_none()
+        await self.claims.follow(asyncio.Event())
 
     def kill(self) -> None:
         self.process.kill()

@@ -236,6 +236,7 @@ class World:
 
     def _close(self) -> None:
         """Nothing of this run goes on: whoever lives is killed and unwinds."""
+        self.loop.turns = 0  # also of one that did not come to an end
         for api in self.apis:
             api.kill()
         for worker in self.workers:

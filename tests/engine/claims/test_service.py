@@ -20,8 +20,7 @@ from engine.runtime.settings import Settings
 async def test_a_process_says_what_it_was_told_before_a_new_store_is_compared(
     stores: Stores, settings: Settings
 ) -> None:
-    drops = Drops(stores.redis, stores.scripts, stores.ledger, 1)
-    claims = Claims(stores.scripts, stores.ledger, drops, settings, Backlog(stores.redis, 1, 1_000_000))
+    claims = claims_of(stores, settings)
     claims._told["trial", 0] = 7
     await stores.redis.set(keys.home(0), "the store before")
     stop = asyncio.Event()
@@ -33,14 +32,16 @@ async def test_a_process_says_what_it_was_told_before_a_new_store_is_compared(
     await reminding
 
 
+def claims_of(stores: Stores, settings: Settings) -> Claims:
+    drops = Drops(stores.redis, stores.scripts, stores.ledger, 1)
+    return Claims(stores.scripts, stores.ledger, drops, settings, Backlog(stores.redis, 1, 1_000_000))
+
+
 @pytest.fixture
 async def following(stores: Stores, settings: Settings) -> AsyncIterator[Stores]:
     """The stores of a process that follows the ledger's word."""
-    drops = Drops(stores.redis, stores.scripts, stores.ledger, 1)
-    claims = Claims(stores.scripts, stores.ledger, drops, settings, Backlog(stores.redis, 1, 1_000_000))
     stop = asyncio.Event()
-    following = asyncio.create_task(claims.follow(stop))
-    await asyncio.sleep(0)
+    following = asyncio.create_task(claims_of(stores, settings).follow(stop))
     yield stores
     stop.set()
     await following
@@ -59,10 +60,16 @@ async def sql(stores: Stores, statement: str) -> None:
 
 
 class TestFollow:
-    async def test_no_store_decides_before_the_ledgers_first_word(self, following: Stores) -> None:
-        home = await following.scripts.home()
-        assert following.scripts.trusted == ""
-        await trusted(following, home)
+    async def test_no_store_decides_before_the_ledgers_first_word(self, stores: Stores, settings: Settings) -> None:
+        home = await stores.scripts.home()
+        await sql(stores, "alter table homes rename to away")
+        try:
+            await claims_of(stores, settings).trust_none()
+            assert stores.scripts.trusted == ""
+        finally:
+            await sql(stores, "alter table away rename to homes")
+        await claims_of(stores, settings).trust_none()
+        assert stores.scripts.trusted == home
 
     async def test_a_store_that_the_ledger_does_not_name_decides_nothing(self, following: Stores) -> None:
         home = await following.scripts.home()
