@@ -214,15 +214,19 @@ class Claims:
         One that was left behind, by a failover that it outlived, answers whoever still reaches it, and no worker reads
         what it gives out. While the ledger is away its last word counts.
         """
+        is_heard = True
         while not stop.is_set():
             try:
                 async with self._ledger.connect() as connection:  # its own: members' requests may have all others
                     while not stop.is_set():
                         await self._follow(await homes.read(connection))
                         await connection.rollback()
+                        is_heard = True
                         await _pause(stop, REMIND_S)
             except Exception as error:  # noqa: BLE001 (whatever broke, the next failover must be heard of)
-                _log.warning("store not followed", error=str(error)[:200])
+                if is_heard:  # once, and not four times a second
+                    _log.warning("store not followed", error=str(error)[:200])
+                is_heard = False
             await _pause(stop, REMIND_S)
 
     async def _follow(self, named: Mapping[int, str]) -> None:

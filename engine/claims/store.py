@@ -118,17 +118,21 @@ class RedisStore:
 
         Another is told no home, so that it answers `not-ready`. Raises as redis-py does.
         """
-        is_news, self._named = named != self._named, named
+        before, self._named = self._named, named
         if not named:
             return
-        if self._home.id != named and self._has_pipe:
+        is_elsewhere = self._has_pipe and not await self._is_at(named)
+        if is_elsewhere:
+            self.close()
+        if is_elsewhere or before not in (None, "", named):
+            await self.renew_pool()
+
+    async def _is_at(self, named: str) -> bool:
+        if self._home.id != named:
             with suppress(Unavailable, TimeoutError):
                 async with asyncio.timeout(REMIND_S):  # one that hangs says nothing either
                     await self.home()  # it may have another id by now
-        if self._home.id != named:
-            self.close()
-        if self._home.id != named or is_news:
-            await self.renew_pool()
+        return self._home.id == named
 
     async def find(self) -> None:
         """Go where the name leads now: a failover that the old primary outlives does not end connections to it.

@@ -47,6 +47,7 @@ CACHE_S = 1.0  # how long a process may act on what a drop looked like; limits a
 CACHE_STALE_S = 2.0  # a drop that nobody asked for so long is read before it is used
 LEDGER_LOOK_S = 5.0  # a store's word is taken no longer: one that was replaced by another does not know it
 CACHED_DROPS_MAX = 10_000
+_NEVER_S = float("-inf")
 _log = structlog.get_logger(__name__)
 
 
@@ -166,8 +167,10 @@ class Drops:
         return found.drop if age_s <= CACHE_STALE_S else None
 
     def forget(self, drop_id: str) -> None:
-        """Read the drop anew at its next use."""
-        self._cache.pop(drop_id, None)
+        """Read the drop anew at its next use; while the ledger is away it is as it was, so that a rush goes on."""
+        found = self._cache.get(drop_id)
+        if found is not None:
+            self._cache[drop_id] = found._replace(seen_s=_NEVER_S, recorded_s=_NEVER_S)
 
     async def listed(self, after_id: str | None, limit: int) -> list[Drop]:
         """Drops by id, from the one after `after_id` on."""

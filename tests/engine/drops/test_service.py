@@ -9,7 +9,7 @@ from engine.drops.model import Actor, Status
 from engine.drops.service import Drops
 from engine.drops.spec import parse
 from engine.ledger.schema import drops as drops_table
-from engine.runtime.connections import Stores
+from engine.runtime.connections import Stores, open_ledger
 from tests.factories.drops import drop_json
 
 BOSS = Actor("boss")
@@ -65,3 +65,20 @@ async def test_without_the_stores_word_the_ledger_is_read(stores: Stores) -> Non
     again = await drops._renewed("trial")
     assert again == first
     assert again is not first
+
+
+async def test_an_act_just_before_the_ledger_goes_away_does_not_end_the_rush(stores: Stores) -> None:
+    """After an act the drop is read anew; where it cannot be, it is as it was, and the store's word decides."""
+    drops = Drops(stores.redis, stores.scripts, stores.ledger, 1)
+    await drops.create(parse(drop_json("trial"), "test"), BOSS)
+    await drops.launch("trial", BOSS)
+    await drops.get("trial")
+    await drops.restock("trial", "box", 5, BOSS)
+    away = open_ledger("postgresql://postgres@127.0.0.1:1/away")
+    drops._ledger = away
+    assert (await drops.get("trial")).status is Status.LAUNCHED
+    assert drops.known("trial") is not None
+    drops._ledger = stores.ledger
+    drops.forget("trial")
+    assert (await drops.get("trial")).spec.items[0].stock == 15
+    await away.dispose()
