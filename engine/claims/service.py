@@ -171,6 +171,8 @@ class Claims:
             raise NoSuchClaim(
                 f"the ledger has no claim {claim_id}: a claim of the last seconds may still be on its way"
             )
+        if recorded.released_at is not None:  # also where a store that failed over has forgotten it
+            raise AlreadyReleased(f"claim {claim_id} was given back before", claim_id=str(claim_id))
         why = json.dumps({"actor": actor, "reason": reason}, ensure_ascii=False)
         try:
             reply = await self._release(claim_id, recorded.subject, why)

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import NoReturn
 
 import pytest
@@ -10,11 +11,13 @@ from sqlalchemy import text
 from engine.bounds import HOMECOMING_GRACE_S, REMIND_S
 from engine.claims import keys
 from engine.claims.backlog import Backlog
-from engine.claims.service import Claims
+from engine.claims.service import AlreadyReleased, Claims
 from engine.drops.service import Drops
+from engine.ids import ClaimId, DropId
 from engine.ledger import homes
 from engine.runtime.connections import Stores
 from engine.runtime.settings import Settings
+from tests.factories.rushed import CLAIMS, Rushed
 
 
 async def test_a_process_says_what_it_was_told_before_a_new_store_is_compared(
@@ -112,3 +115,15 @@ class TestFollow:
 
 async def broken(_: object) -> NoReturn:
     raise KeyError("role")
+
+
+async def test_a_release_that_the_ledger_has_is_not_done_again_by_a_store_that_forgot_it(
+    stores: Stores, settings: Settings, tmp_path: Path
+) -> None:
+    """As after a failover that lost it: the store would give the units back a second time."""
+    rushed = Rushed(stores, settings, tmp_path / "claims.jsonl")
+    await rushed.rush()
+    await rushed.record()
+    await stores.redis.delete(keys.claims(0, "trial"))
+    with pytest.raises(AlreadyReleased):
+        await rushed.claims.release(ClaimId(DropId("trial"), 0, CLAIMS), "boss", "again")
