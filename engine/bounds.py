@@ -44,7 +44,7 @@ DENY_ENTRIES_MAX = 200_000  # lines; read in half a second, 30 MB
 DENY_LOOK_S = 0.4  # between two looks at the deny file, so that a change is there within a second
 
 # Tickets and receipts: the longest is two 64-byte names, a drop id and the fixed part, in base64.
-TICKET_BYTES_MAX = 1 + 1 + 1 + DROP_ID_CHARS_MAX + 6 + 6 + 8 + 1 + 2 + 2 * (1 + MEMBER_ID_BYTES_MAX) + 16
+TICKET_BYTES_MAX = 1 + 1 + 1 + DROP_ID_CHARS_MAX + 6 + 6 + 8 + 1 + 2 + 2 + 2 * (1 + MEMBER_ID_BYTES_MAX) + 16
 TICKET_CHARS_MAX = -(-TICKET_BYTES_MAX * 4 // 3)
 CLAIM_BODY_BYTES_MAX = 1_024
 CHALLENGE_S = 120  # how long a challenge is good: 18 bits take a slow phone's browser some seconds

@@ -23,7 +23,7 @@ Replies
   now_ms, opens_ms, closes_ms, then for each request, in order,
     accepted: its serial, an integer
     otherwise a string that starts with the verdict's number and a colon:
-      1:<the stored claim, 22 bytes>   2:  3:  4:<epoch>  5:<expired at, ms>  6:<opens at, ms>  7:  8:
+      1:<the stored claim, 24 bytes>   2:  3:  4:<epoch>  5:<expired at, ms>  6:<opens at, ms>  7:  8:
       9:<units held>:<limit>   10:<units left>:<next wave at, ms, or 0>
 Cost   one GET, one HGET, one HGETALL of about 12 fields, one HMGET, two HSET, one XADD a batch; about 2 µs a claim
 Bound  512 requests (engine/bounds.py)
@@ -39,8 +39,8 @@ local drop_key, claims_key, outbox_key, home_key, told_key = KEYS[1], KEYS[2], K
 local home, drop_id, epoch, told = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
 local requests = {unpack(ARGV, 5)}
 
-local ENTRY_BYTES = 22
-local NONCE_FIRST, NONCE_LAST, MEMBER_LENGTH = 13, 20, 24
+local ENTRY_BYTES = 24
+local NONCE_FIRST, NONCE_LAST, TOWN, MEMBER_LENGTH = 13, 20, 24, 26
 local now = _now()
 local drop = _is_home(home_key, home) and _drop(drop_key)
 local replies = {now, drop and drop.opens_ms or 0, drop and drop.closes_ms or 0}
@@ -152,10 +152,10 @@ local function decide(i)
   serial = serial + 1
   taken[item] = taken[item] + quantity
   taken_changed[item] = true
-  -- Nonce, serial, item and quantity, not released, now.
+  -- Nonce, serial, item and quantity, not released, now, town and slogan.
   held_by[subject] = (value or '') .. sub(request, NONCE_FIRST, NONCE_LAST)
     .. string.char(floor(serial / 16777216), floor(serial / 65536) % 256, floor(serial / 256) % 256, serial % 256,
-      item, high, low) .. at_bytes
+      item, high, low) .. at_bytes .. sub(request, TOWN, TOWN + 1)
   changed[subject] = true
   accepted_count = accepted_count + 1
   accepted[accepted_count] = sub(request, NONCE_FIRST)

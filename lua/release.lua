@@ -20,7 +20,7 @@ Replies
   not-ready            the drop's state is not there, or the store is not at home
   stale-epoch          the caller believes in another epoch
 Cost   one GET, one HGETALL, one HGET, two HSET, one XADD
-Bound  a subject's claims: at most 1,000 of 22 bytes
+Bound  a subject's claims: at most 1,000 of 24 bytes
 --]]
 --@include _now
 --@include _number
@@ -31,7 +31,7 @@ local drop_key, claims_key, outbox_key, home_key = KEYS[1], KEYS[2], KEYS[3], KE
 local home, drop_id, epoch, subject = ARGV[1], ARGV[2], tonumber(ARGV[3]), ARGV[4]
 local serial, reason = tonumber(ARGV[5]), ARGV[6]
 
-local ENTRY_BYTES = 22
+local ENTRY_BYTES = 24
 local now = _now()
 local drop = _is_home(home_key, home) and _drop(drop_key)
 if not drop then

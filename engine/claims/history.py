@@ -25,6 +25,8 @@ class RecordedClaim(NamedTuple):
     nonce: bytes
     claimed_at: datetime
     released_at: datetime | None
+    town: int = 0
+    slogan: int = 0
 
 
 _COLUMNS = (
@@ -38,6 +40,8 @@ _COLUMNS = (
     claims.c.nonce,
     claims.c.claimed_at,
     claims.c.released_at,
+    claims.c.town,
+    claims.c.slogan,
 )
 _KEY = (claims.c.drop_id, claims.c.partition, claims.c.serial)
 

@@ -278,7 +278,16 @@ def decide(state: DropState, request: ClaimRequest, window: Window, epoch: int, 
         return Decision(Verdict.SOLD_OUT, facts=(left, state.next_wave(request.item, now_ms)))
     state.serial += 1
     state.taken[request.item] += request.quantity
-    stored = StoredClaim(request.nonce, state.serial, request.item, request.quantity, released=False, at_ms=now_ms)
+    stored = StoredClaim(
+        request.nonce,
+        state.serial,
+        request.item,
+        request.quantity,
+        released=False,
+        at_ms=now_ms,
+        town=request.town,
+        slogan=request.slogan,
+    )
     state.claims.setdefault(request.subject, []).append(stored)
     return Decision(Verdict.ACCEPTED, state.serial, request.item, request.quantity, now_ms)
 

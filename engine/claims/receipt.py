@@ -16,7 +16,7 @@ from engine.claims.wire import ClaimRequest, unpack_request
 from engine.errors import Invalid
 from engine.ids import ClaimId, DropId
 
-VERSION = 1
+VERSION = 2
 _PURPOSE = b"flashclaim.rcpt"
 
 

@@ -17,7 +17,7 @@ from engine.claims.keyring import MAC_BYTES, Keyring
 from engine.claims.wire import FIXED_BYTES, WINDOW_BYTES, ClaimRequest, pack_request, unpack_request
 from engine.errors import Invalid
 
-VERSION = 1
+VERSION = 2
 _MEMBER_AT = WINDOW_BYTES + FIXED_BYTES + 1
 _PURPOSE = b"flashclaim.tckt"
 _TO_URL_SAFE = bytes.maketrans(b"+/", b"-_")

@@ -1,9 +1,11 @@
 """The bytes of a claim request, written once: tickets carry them, `lua/claim.lua` reads them, the outbox keeps them.
 
     window:  not before, ms (6 bytes) | expiry, ms (6)
-    request: nonce (8) | item (1) | quantity (2) | member: length (1), text | subject: length (1), text
+    request: nonce (8) | item (1) | quantity (2) | town (1) | slogan (1)
+             | member: length (1), text | subject: length (1), text
 
 Numbers are big-endian. Item 0 and quantity 0 mean "not fixed by the ticket"; a subject of length 0 is the member.
+Town and slogan are what the drop's gates found out, 0 where it counts by neither.
 A ticket's window and request, cut out as they stand, are the argument of the script: nothing is packed again.
 """
 
@@ -13,9 +15,9 @@ from typing import NamedTuple
 NONCE_BYTES = 8
 WINDOW_BYTES = 12
 ITEM_AT = NONCE_BYTES
-FIXED_BYTES = NONCE_BYTES + 3
-ENTRY_BYTES = 22  # a claim as the store keeps it, see StoredClaim
-_STORED = struct.Struct(">8sIBHBHI")  # the time in two parts
+FIXED_BYTES = NONCE_BYTES + 5
+ENTRY_BYTES = 24  # a claim as the store keeps it, see StoredClaim
+_STORED = struct.Struct(">8sIBHBHIBB")  # the time in two parts
 
 
 class ClaimRequest(NamedTuple):
@@ -26,10 +28,12 @@ class ClaimRequest(NamedTuple):
     quantity: int
     member: str
     subject: str
+    town: int = 0
+    slogan: int = 0
 
 
 class StoredClaim(NamedTuple):
-    """A claim in the store: 22 bytes in the value of its subject."""
+    """A claim in the store: 24 bytes in the value of its subject."""
 
     nonce: bytes
     serial: int
@@ -37,6 +41,8 @@ class StoredClaim(NamedTuple):
     quantity: int
     released: bool
     at_ms: int
+    town: int = 0
+    slogan: int = 0
 
 
 def pack_request(request: ClaimRequest) -> bytes:
@@ -47,7 +53,7 @@ def pack_request(request: ClaimRequest) -> bytes:
             request.nonce,
             bytes((request.item,)),
             request.quantity.to_bytes(2, "big"),
-            bytes((len(member),)),
+            bytes((request.town, request.slogan, len(member))),
             member,
             bytes((len(subject),)),
             subject,
@@ -69,8 +75,9 @@ def unpack_request(data: bytes, at: int = 0) -> tuple[ClaimRequest, int]:
     member = data[member_at : subject_at - 1].decode()
     nonce = data[at : at + NONCE_BYTES]
     quantity = int.from_bytes(data[at + ITEM_AT + 1 : at + ITEM_AT + 3], "big")
-    request = ClaimRequest(nonce, data[at + ITEM_AT], quantity, member, data[subject_at:end].decode() or member)
-    return request, end
+    subject = data[subject_at:end].decode() or member
+    town, slogan = data[member_at - 3], data[member_at - 2]
+    return ClaimRequest(nonce, data[at + ITEM_AT], quantity, member, subject, town, slogan), end
 
 
 def unpack_stored(value: bytes) -> list[StoredClaim]:
@@ -78,12 +85,12 @@ def unpack_stored(value: bytes) -> list[StoredClaim]:
     if len(value) % ENTRY_BYTES:
         raise ValueError(f"{len(value)} bytes are not a number of {ENTRY_BYTES}-byte claims")
     return [
-        StoredClaim(nonce, serial, item, quantity, released == 1, high << 32 | low)
-        for nonce, serial, item, quantity, released, high, low in _STORED.iter_unpack(value)
+        StoredClaim(nonce, serial, item, quantity, released == 1, high << 32 | low, town, slogan)
+        for nonce, serial, item, quantity, released, high, low, town, slogan in _STORED.iter_unpack(value)
     ]
 
 
 def pack_stored(claim: StoredClaim) -> bytes:
     """A claim as the store keeps it, the reverse of `unpack_stored`."""
-    nonce, serial, item, quantity, released, at_ms = claim
-    return _STORED.pack(nonce, serial, item, quantity, released, at_ms >> 32, at_ms & 0xFFFFFFFF)
+    nonce, serial, item, quantity, released, at_ms, town, slogan = claim
+    return _STORED.pack(nonce, serial, item, quantity, released, at_ms >> 32, at_ms & 0xFFFFFFFF, town, slogan)

@@ -124,8 +124,8 @@ def compare_claims(
         if stored is None:
             found.append((row, Finding(Remedy.PUT_BACK, f"{row.claim_id}: the store has forgotten it")))
             continue
-        theirs = (stored.nonce, stored.item, stored.quantity, stored.at_ms)
-        is_other = theirs != (row.nonce, row.item, row.quantity, to_ms(row.claimed_at))
+        theirs = (stored.nonce, stored.item, stored.quantity, stored.at_ms, stored.town, stored.slogan)
+        is_other = theirs != (row.nonce, row.item, row.quantity, to_ms(row.claimed_at), row.town, row.slogan)
         if is_other or (row.released_at is not None and not stored.released):
             found.append((row, Finding(Remedy.PAUSE, f"{row.claim_id}: store and ledger have it otherwise")))
     return found

@@ -113,4 +113,6 @@ def fact(claim_id: ClaimId, request: ClaimRequest, at_ms: int) -> Fact:
         request.item,
         request.quantity,
         at_ms,
+        request.town,
+        request.slogan,
     )

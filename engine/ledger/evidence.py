@@ -78,13 +78,15 @@ def limits(acts: list[Action]) -> list[tuple[int, int, int]]:
 def stored_fact(drop_id: DropId, partition: int, subject: str, claim: StoredClaim) -> Fact:
     """What the store says of a claim."""
     claim_id = ClaimId(drop_id, partition, claim.serial)
-    return Fact(claim_id, subject, claim.nonce, claim.item, claim.quantity, claim.at_ms, claim.released)
+    nonce, _, item, quantity, is_released, at_ms, town, slogan = claim
+    return Fact(claim_id, subject, nonce, item, quantity, at_ms, town, slogan, is_released)
 
 
 def recorded_fact(row: RecordedClaim) -> Fact:
     """What the ledger says of a claim."""
     is_released = row.released_at is not None
-    return Fact(row.claim_id, row.subject, row.nonce, row.item, row.quantity, to_ms(row.claimed_at), is_released)
+    at_ms = to_ms(row.claimed_at)
+    return Fact(row.claim_id, row.subject, row.nonce, row.item, row.quantity, at_ms, row.town, row.slogan, is_released)
 
 
 def shut(acts: list[Action]) -> list[tuple[int, int]]:

@@ -39,8 +39,8 @@ _INSERT = f"insert into claims ({_NAMES}) select {_NAMES} from incoming on confl
 _CONFLICTS = """
     select i.serial from incoming i
     left join claims c on (c.drop_id, c.partition, c.serial) = (i.drop_id, i.partition, i.serial)
-    where (c.item, c.quantity, c.member_id, c.subject, c.nonce, c.claimed_at)
-        is distinct from (i.item, i.quantity, i.member_id, i.subject, i.nonce, i.claimed_at)
+    where (c.item, c.quantity, c.member_id, c.subject, c.nonce, c.claimed_at, c.town, c.slogan)
+        is distinct from (i.item, i.quantity, i.member_id, i.subject, i.nonce, i.claimed_at, i.town, i.slogan)
 """
 
 

@@ -22,6 +22,8 @@ class Fact(NamedTuple):
     item: int
     quantity: int
     at_ms: int
+    town: int = 0
+    slogan: int = 0
     is_released: bool = False
 
 

@@ -153,7 +153,8 @@ def _gaps(serials: Sequence[int], last: int) -> list[tuple[int, int]]:
 def stored_claim(row: RecordedClaim) -> StoredClaim:
     """A recorded claim as the store keeps it."""
     is_released = row.released_at is not None
-    return StoredClaim(row.nonce, row.claim_id.serial, row.item, row.quantity, is_released, to_ms(row.claimed_at))
+    serial, at_ms = row.claim_id.serial, to_ms(row.claimed_at)
+    return StoredClaim(row.nonce, serial, row.item, row.quantity, is_released, at_ms, row.town, row.slogan)
 
 
 def _proved(body: ReceiptBody) -> RecordedClaim:
@@ -167,6 +168,8 @@ def _proved(body: ReceiptBody) -> RecordedClaim:
         request.nonce,
         from_ms(body.at_ms),
         None,
+        request.town,
+        request.slogan,
     )
 
 

@@ -13,6 +13,7 @@ from engine.claims.wire import FIXED_BYTES, ITEM_AT, NONCE_BYTES
 
 COLUMNS = [
     "drop_id", "partition", "serial", "item", "quantity", "member_id", "subject", "nonce", "epoch", "claimed_at",
+    "town", "slogan",
 ]  # fmt: skip
 HEADER = b"PGCOPY\n\xff\r\n\0" + bytes(8)
 TRAILER = b"\xff\xff"
@@ -35,9 +36,9 @@ def rows(partition: int, entry: ClaimsEntry) -> bytes:
         raise EntryUnreadable(f"serial, epoch or time is out of bounds: {numbers}")
     drop_id, packed = entry.drop_id.encode(), entry.packed
     before = struct.pack(">hi", len(COLUMNS), len(drop_id)) + drop_id + struct.pack(">ihi", 2, partition, 4)
-    # An item is one byte on the wire and two in the ledger.
-    to_item, to_quantity, to_nonce = _LENGTHS[2] + b"\0", _LENGTHS[2], _LENGTHS[NONCE_BYTES]
-    after = struct.pack(">iiiq", 4, entry.epoch, 8, (entry.at_ms - _EPOCH_MS) * 1000)
+    # An item, a town and a slogan are one byte on the wire and two in the ledger.
+    to_byte, to_quantity, to_nonce = _LENGTHS[2] + b"\0", _LENGTHS[2], _LENGTHS[NONCE_BYTES]
+    to_town = struct.pack(">iiiq", 4, entry.epoch, 8, (entry.at_ms - _EPOCH_MS) * 1000) + to_byte
     found: list[bytes] = []
     at, size = 0, len(packed)
     for serial in count(entry.first_serial):
@@ -54,8 +55,9 @@ def rows(partition: int, entry: ClaimsEntry) -> bytes:
         subject = _LENGTHS[end - subject_at] + packed[subject_at:end] if end > subject_at else member
         item_at = at + ITEM_AT
         found += (
-            before, serial.to_bytes(4, "big"), to_item, packed[item_at : item_at + 1],
-            to_quantity, packed[item_at + 1 : item_at + 3], member, subject, to_nonce, packed[at:item_at], after,
+            before, serial.to_bytes(4, "big"), to_byte, packed[item_at : item_at + 1],
+            to_quantity, packed[item_at + 1 : item_at + 3], member, subject, to_nonce, packed[at:item_at],
+            to_town, packed[item_at + 3 : item_at + 4], to_byte, packed[item_at + 4 : item_at + 5],
         )  # fmt: skip
         at = end
     if serial - 1 > SERIAL_MAX:

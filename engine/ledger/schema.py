@@ -53,6 +53,9 @@ claims = Table(
     Column("epoch", Integer, nullable=False),
     Column("claimed_at", _Instant, nullable=False),
     Column("released_at", _Instant),
+    # Numbers of the town (engine/towns/) and of the drop's slogan; 0 where the drop counts by neither.
+    Column("town", SmallInteger, nullable=False, server_default="0"),
+    Column("slogan", SmallInteger, nullable=False, server_default="0"),
     # One ticket, one claim, for ever; also the way from a member to their claims.
     Index("claims_ticket_key", "member_id", "drop_id", "nonce", unique=True),
     # What was given back, summed up by the reconciler all the time.

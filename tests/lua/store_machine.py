@@ -14,7 +14,7 @@ from engine.claims.acts import Act, Change
 from engine.claims.model import Caller, DropState, PartitionState, Verdict, Window, decide_batch, release
 from engine.claims.outbox import ClaimsEntry, ControlEntry, ReleaseEntry, control_text, decode
 from engine.claims.store import unpack_batch
-from engine.claims.wire import ClaimRequest, StoredClaim, pack_request, pack_stored, unpack_stored
+from engine.claims.wire import ENTRY_BYTES, ClaimRequest, StoredClaim, pack_request, pack_stored, unpack_stored
 from engine.drops.model import Control, Drop, Status, Verb, after, from_ms, store_fields, to_ms
 from engine.drops.spec import DropSpec
 
@@ -57,6 +57,8 @@ def requests(draw: st.DrawFn) -> tuple[ClaimRequest, Window]:
         quantity=draw(st.integers(1, 3)),
         member=member,
         subject=subjects[member],
+        town=draw(st.sampled_from([0, 1, 2, 255])),
+        slogan=draw(st.integers(0, 3)),
     )
     opens_ms = to_ms(OPENS)
     window = Window(
@@ -333,9 +335,9 @@ class StoreMachine(RuleBasedStateMachine):
         value = acts.packed(self.state.claims, subject)
         if not value:
             return
-        self.redis.hset(keys.claims(0, DROP_ID), subject, value[:-22])
+        self.redis.hset(keys.claims(0, DROP_ID), subject, value[:-ENTRY_BYTES])
         self.state.claims[subject].pop()
-        for seen in (value, value[:-22]) if is_moved else (value[:-22],):
+        for seen in (value, value[:-ENTRY_BYTES]) if is_moved else (value[:-ENTRY_BYTES],):
             change = Change(subject, seen, value)
             reply = said(self.run("repair", list(change), target=keys.claims(0, DROP_ID)))
             assert reply == acts.repair_claims(self.partition, DROP_ID, self.home, [change])

@@ -8,6 +8,7 @@ from engine.claims.outbox import GROUP
 from engine.drops.model import Status, to_ms
 from engine.ids import ClaimId, DropId
 from engine.ledger import promises
+from engine.ledger.evidence import recorded_fact, stored_fact
 from engine.ledger.promises import Fact, History
 from tests.simulation.people import DROP_ID
 from tests.simulation.plan import Kind
@@ -75,23 +76,11 @@ def history_of(world: "World") -> History:
         counters.update(state.taken)
         serials[number] = state.serial
         stored += [
-            Fact(_id(number, claim.serial), subject, claim.nonce, *claim[2:4], claim.at_ms, claim.released)
+            stored_fact(DropId(DROP_ID), number, subject, claim)
             for subject, held in state.claims.items()
             for claim in held
         ]
-    recorded = [
-        Fact(
-            row.claim_id,
-            row.subject,
-            row.nonce,
-            row.item,
-            row.quantity,
-            to_ms(row.claimed_at),
-            row.released_at is not None,
-        )
-        for rows in world.ledger.claims.values()
-        for row in rows.values()
-    ]
+    recorded = [recorded_fact(row) for rows in world.ledger.claims.values() for row in rows.values()]
     return History(
         limit=max(world.limits),
         opens_ms=drop.opens_ms,

@@ -83,7 +83,9 @@ class Ledger(Server):
         hit = []
         for serial, request in enumerate(entry.claims(), start=entry.first_serial):
             claim_id = ClaimId(DropId(entry.drop_id), partition, serial)
-            row = RecordedClaim(claim_id, *request[1:3], *request[3:5], request.nonce, from_ms(entry.at_ms), None)
+            row = RecordedClaim(
+                claim_id, *request[1:5], request.nonce, from_ms(entry.at_ms), None, request.town, request.slogan
+            )
             if not self.insert(row) and self._is_other(row):
                 hit.append(serial)
         return hit

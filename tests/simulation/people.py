@@ -13,6 +13,7 @@ from engine.claims.ticket import TicketInvalid
 from engine.drops.model import Actor, StaleRevision
 from engine.errors import FlashclaimError, Invalid, Refused, Unavailable
 from engine.ids import ClaimId
+from engine.ledger import client_log
 from engine.ledger.promises import Fact
 from loadtests.workload import Person
 from tests.simulation.loop import SimulatedLoop
@@ -163,7 +164,7 @@ class Member:
         said = (claim.claim_id, claim.quantity, claim.at_ms, f"item-{request.item}")
         if said != (body.claim_id, request.quantity, body.at_ms, claim.item):
             self._scene.breaks("a receipt says what was said", f"{claim} with {body}")
-        fact = Fact(body.claim_id, request.subject, request.nonce, request.item, request.quantity, body.at_ms)
+        fact = client_log.fact(body.claim_id, request, body.at_ms)
         if request.member != self._person.member_id:
             self._scene.breaks("an answer goes to who asked", f"{request.member} instead of {self._person.member_id}")
         self._told.facts.append(fact)

@@ -22,6 +22,8 @@ requests = st.builds(
     quantity=st.integers(0, QUANTITY_MAX),
     member=members,
     subject=members,
+    town=st.integers(0, 255),
+    slogan=st.integers(0, 255),
 )
 
 

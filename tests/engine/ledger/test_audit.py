@@ -81,7 +81,7 @@ async def _paused_then(rushed: Rushed) -> None:
         at = (await connection.execute(select(claims.c.claimed_at).where(claims.c.serial == 4))).scalar_one()
     value = await rushed.stores.redis.hget(CLAIMS_KEY, "m-3")
     assert isinstance(value, bytes)
-    await rushed.stores.redis.hset(CLAIMS_KEY, "m-3", value[:16] + to_ms(at).to_bytes(6, "big"))
+    await rushed.stores.redis.hset(CLAIMS_KEY, "m-3", value[:16] + to_ms(at).to_bytes(6, "big") + value[22:])
 
 
 async def _told_sold_out(rushed: Rushed) -> None:

@@ -223,9 +223,9 @@ async def test_an_act_that_the_ledger_can_never_take_does_not_hold_up_what_is_be
 @pytest.mark.parametrize(
     ("change", "word"),
     [
-        ({"claims": bytes(8) + b"\x01\x00\x01\x02\xff\xfe\x00"}, "invalid byte sequence"),
-        ({"claims": bytes(8) + b"\x01\x00\x01\x02a\x00\x00"}, "cannot take it"),
-        ({"claims": bytes(8) + b"\x01\xff\xff\x01m\x00"}, "units"),
+        ({"claims": bytes(8) + b"\x01\x00\x01\x00\x00\x02\xff\xfe\x00"}, "invalid byte sequence"),
+        ({"claims": bytes(8) + b"\x01\x00\x01\x00\x00\x02a\x00\x00"}, "cannot take it"),
+        ({"claims": bytes(8) + b"\x01\xff\xff\x00\x00\x01m\x00"}, "units"),
         ({"claims": bytes(8) + b"\x01\x00"}, "cut off"),
         ({"serial": "3000000000"}, "serial"),
         ({"serial": "-5"}, "out of bounds"),

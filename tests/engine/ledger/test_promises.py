@@ -10,7 +10,8 @@ from engine.ledger.promises import PROMISES, Fact, History, SoldOut, broken, ove
 
 def claim(serial: int, at_ms: int, member: str = "", *, quantity: int = 1, is_released: bool = False) -> Fact:
     name = member or f"m-{serial}"
-    return Fact(ClaimId(DropId("trial"), 0, serial), name, b"nonce-%02d" % serial, 1, quantity, at_ms, is_released)
+    claim_id = ClaimId(DropId("trial"), 0, serial)
+    return Fact(claim_id, name, b"nonce-%02d" % serial, 1, quantity, at_ms, is_released=is_released)
 
 
 FACTS = [claim(1, 1_000), claim(2, 1_100), claim(3, 2_000, is_released=True), claim(4, 2_100)]

@@ -23,6 +23,8 @@ def requests(draw: st.DrawFn) -> ClaimRequest:
         quantity=draw(st.integers(1, QUANTITY_MAX)),
         member=member,
         subject=draw(st.one_of(st.just(member), names)),
+        town=draw(st.integers(0, 255)),
+        slogan=draw(st.integers(0, 255)),
     )
 
 
@@ -47,7 +49,7 @@ def test_every_field_of_every_claim_is_there(batch: list[ClaimRequest], first: i
     found = read_rows(rows(partition, entry))
     assert [len(row) for row in found] == [len(COLUMNS)] * len(batch)
     for number, (row, request) in enumerate(zip(found, batch, strict=True)):
-        drop_id, in_partition, serial, item, quantity, member, subject, nonce, epoch, at = row
+        drop_id, in_partition, serial, item, quantity, member, subject, nonce, epoch, at, town, slogan = row
         assert (drop_id, member, subject, nonce) == (
             b"trial", request.member.encode(), request.subject.encode(), request.nonce,
         )  # fmt: skip
@@ -56,6 +58,7 @@ def test_every_field_of_every_claim_is_there(batch: list[ClaimRequest], first: i
         assert struct.unpack(">h", item) == (request.item,)
         assert struct.unpack(">h", quantity) == (request.quantity,)
         assert struct.unpack(">i", epoch) == (3,)
+        assert struct.unpack(">hh", town + slogan) == (request.town, request.slogan)
         assert struct.unpack(">q", at) == ((1_750_000_000_123 - 946_684_800_000) * 1_000,)
 
 

@@ -45,7 +45,7 @@ async def _second_claim(rushed: Rushed, change: Callable[[bytes], bytes]) -> Non
 async def _dated(rushed: Rushed, at_ms: int) -> None:
     value = await rushed.stores.redis.hget(CLAIMS_KEY, "m-3")
     assert isinstance(value, bytes)
-    await rushed.stores.redis.hset(CLAIMS_KEY, "m-3", value[:16] + at_ms.to_bytes(6, "big"))
+    await rushed.stores.redis.hset(CLAIMS_KEY, "m-3", value[:16] + at_ms.to_bytes(6, "big") + value[22:])
 
 
 async def _unreadable(rushed: Rushed) -> None:
