@@ -32,13 +32,14 @@ class Verdict(IntEnum):
     CLOSED = 8
     LIMIT_REACHED = 9
     SOLD_OUT = 10
+    CAMPAIGN_LIMIT_REACHED = 11
 
 
 class Decision(NamedTuple):
     """A verdict and its facts.
 
     For ACCEPTED and REPEATED `serial`, `item`, `quantity` and `at_ms` tell the claim. For a refusal `facts` holds
-    the script's numbers: (held, limit), (left, next wave at), (opens at,) and so on, see `lua/claim.lua`.
+    the script's numbers: (held, limit), (left, more at), (opens at,) and so on, see `lua/claim.lua`.
     """
 
     verdict: Verdict
@@ -88,6 +89,12 @@ class Closed(Refused):
 
 class LimitReached(Refused):
     code: ClassVar[str] = "limit-reached"
+
+
+class CampaignLimitReached(Refused):
+    """The drop's own limit would allow it, but one that counts over the campaign's drops does not."""
+
+    code: ClassVar[str] = "campaign-limit-reached"
 
 
 class SoldOut(Refused):
@@ -153,12 +160,31 @@ def _limit_reached(facts: tuple[int, ...], _now_ms: int) -> FlashclaimError:
     )
 
 
+def _campaign_limit_reached(facts: tuple[int, ...], now_ms: int) -> FlashclaimError:
+    kind, held, limit, until_ms = facts
+    period, ends = Period(kind), _ends(Period(kind), until_ms)
+    return CampaignLimitReached(
+        f"the limit of this campaign is {limit} for each person {period.words}, and you hold {held}"
+        + (f"; it counts anew from {ends.isoformat()}" if ends else ""),
+        limit=period.name.lower(),
+        limit_per_person=limit,
+        held=held,
+        remaining=max(0, limit - held),
+        counts_anew_at=ends,
+        **({"retry_after_s": max(1, -(-(until_ms - now_ms) // 1000))} if ends else {}),
+    )
+
+
+def _ends(period: Period, until_ms: int) -> datetime | None:
+    return None if period is Period.IN_ALL else from_ms(until_ms)
+
+
 def _sold_out(facts: tuple[int, ...], _now_ms: int) -> FlashclaimError:
-    left, next_wave_ms = facts
-    next_wave = _time(next_wave_ms)
+    left, more_ms = facts
+    more = _time(more_ms)
     now_left = f"only {left} left, fewer than you asked for" if left else "sold out"
-    later = f"; more is released at {next_wave.isoformat()}" if next_wave else ""
-    return SoldOut(now_left + later, left=left, next_release_at=next_wave)
+    later = f"; more is released at {more.isoformat()}" if more else ""
+    return SoldOut(now_left + later, left=left, next_release_at=more)
 
 
 _REFUSALS: Mapping[Verdict, Callable[[tuple[int, ...], int], FlashclaimError]] = {
@@ -176,6 +202,7 @@ _REFUSALS: Mapping[Verdict, Callable[[tuple[int, ...], int], FlashclaimError]] =
     Verdict.CLOSED: lambda _f, _n: Closed("closed: this drop takes no more claims"),
     Verdict.LIMIT_REACHED: _limit_reached,
     Verdict.SOLD_OUT: _sold_out,
+    Verdict.CAMPAIGN_LIMIT_REACHED: _campaign_limit_reached,
 }
 
 

@@ -5,10 +5,10 @@ local function _drop(key)
   for i = 1, #flat, 2 do
     drop[flat[i]] = flat[i + 1]
   end
-  if not (drop.status and drop.waves) then
+  if not (drop.status and drop.waves and drop.allotments and drop.family and drop.scopes) then
     return nil
   end
-  for _, field in ipairs({'epoch', 'revision', 'opens_ms', 'closes_ms', 'limit', 'items', 'serial'}) do
+  for _, field in ipairs({'epoch', 'revision', 'opens_ms', 'closes_ms', 'limit', 'items', 'serial', 'prizes', 'dealt'}) do
     drop[field] = tonumber(drop[field])
     if not drop[field] then
       return nil
@@ -18,6 +18,13 @@ local function _drop(key)
   for item = 1, drop.items do
     drop.taken[item] = tonumber(drop['taken:' .. item])
     if not drop.taken[item] then
+      return nil
+    end
+  end
+  for pair in string.gmatch(drop.allotments, '(%d+:%d+):%d+:%d+') do
+    local counter = 'taken:' .. pair
+    drop[counter] = tonumber(drop[counter])
+    if not drop[counter] then
       return nil
     end
   end

@@ -11,4 +11,5 @@ local VERDICT = {
   closed = 8,
   limit_reached = 9,
   sold_out = 10,
+  campaign_limit_reached = 11,
 }
