@@ -16,7 +16,7 @@ from engine import ids
 from engine.claims import history
 from engine.drops.figures import LiveFigures
 from engine.drops.model import Drop, NoSuchDrop
-from engine.drops.spec import SpecInvalid, parse
+from engine.drops.spec import SpecInvalid, located, parse
 from engine.errors import Invalid, Unavailable
 
 router = APIRouter(prefix="/v1/drops", tags=["drops"], responses=declared("invalid", "too-large"))
@@ -67,7 +67,7 @@ class RevisionRequired(Invalid):
 )  # fmt: skip
 async def create(actor: ActorDep, body: JsonBody, use: ServicesDep, response: Response) -> dict[str, Any]:
     """Create a drop as a draft; the body is the drop as in examples/lychee-2025.yaml, in JSON."""
-    return _answer(await use.drops.create(parse(body, "body"), actor), response)
+    return _answer(await use.drops.create(parse(body, "body", use.settings.towns), actor), response)
 
 
 @router.get("", responses=declared(*OPERATORS, "invalid", "id-invalid"))
@@ -114,7 +114,8 @@ async def amend(
         raise RevisionRequired(f"If-Match: {if_match[:40]!r} is not an ETag of a drop")
     if not isinstance(body, dict):
         raise SpecInvalid("amendment: expected names and values", errors=[])
-    return _answer(await use.drops.amend(drop_id, body, int(text), actor), response)
+    change = located(body, use.settings.towns)
+    return _answer(await use.drops.amend(drop_id, change, int(text), actor), response)
 
 
 @router.post("/{drop_id}/launch", responses=_act())

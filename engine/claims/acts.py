@@ -6,16 +6,22 @@ Each answers with the same words as its script, without the time. The property t
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from engine.claims.model import DropState, PartitionState
-from engine.claims.wire import StoredClaim, pack_stored, unpack_stored
+from engine.claims.decide import Allotted, DropState, PartitionState
+from engine.claims.wire import StoredClaim, pack_stored, unpack_prizes, unpack_stored
+from engine.drops.membership import scopes_from
 
 
 class Act(NamedTuple):
-    """One act on a drop: `fields` are those of its hash that the act sets."""
+    """One act on a drop: `fields` are those of its hash that the act sets, `prizes` its whole sequence, if it has one.
+
+    A rebuild sets all fields, and the tallies by town and slogan too.
+    """
 
     revision: int
     id: str
     fields: Mapping[str, str]
+    prizes: bytes = b""
+    tallies: Mapping[str, str] = {}
 
 
 class Change(NamedTuple):
@@ -42,6 +48,9 @@ def control(partition: PartitionState, drop_id: str, home: str, act: Act) -> str
     state.epoch = max(epoch, state.epoch)  # a fence stands until the drop is rebuilt
     for item in range(1, int(act.fields["items"]) + 1):
         state.taken.setdefault(item, 0)
+    for allotted in state.allotments:
+        state.town_taken.setdefault((allotted.item, allotted.town), 0)
+    _set_prizes(state, act.prizes)
     state.revision, state.act = act.revision, act.id
     return "applied"
 
@@ -70,6 +79,8 @@ def rebuild(partition: PartitionState, drop_id: str, act: Act, subjects: int) ->
         return "told"
     state = partition.drops[drop_id] = _blank()
     _set(state, act.fields)
+    _set_prizes(state, act.prizes)
+    _set_tallies(state, act.tallies)
     state.revision, state.act = act.revision, act.id
     state.claims = partition.made.pop(drop_id, {})
     partition.told.pop(drop_id, None)
@@ -124,6 +135,12 @@ def fields_of(state: DropState) -> dict[str, str]:
         "items": str(len(state.taken)),
         "waves": ",".join(f"{at}:{item}:{quantity}" for at, item, quantity in state.waves),
         "serial": str(state.serial),
+        "allotments": ",".join(":".join(map(str, allotted)) for allotted in state.allotments),
+        "family": ",".join(state.family),
+        "scopes": "|".join(str(scope) for scope in state.scopes),
+        "prizes": str(len(state.prizes)),
+        "dealt": str(state.dealt),
+        **{f"taken:{item}:{town}": str(units) for (item, town), units in state.town_taken.items()},
         **{f"taken:{item}": str(units) for item, units in state.taken.items()},
         **({"fenced": "1"} if state.fenced else {}),
     }
@@ -145,7 +162,32 @@ def _set(state: DropState, fields: Mapping[str, str]) -> None:
         elif name == "waves":
             waves = [tuple(map(int, wave.split(":"))) for wave in value.split(",") if wave]
             state.waves = [(at, item, quantity) for at, item, quantity in waves]
+        elif name == "allotments":
+            state.allotments = [Allotted(*map(int, part.split(":"))) for part in value.split(",") if part]
+        elif name == "family":
+            state.family = tuple(filter(None, value.split(",")))
+        elif name == "scopes":
+            state.scopes = scopes_from(value)
         elif name.startswith("taken:"):
-            state.taken[int(name.removeprefix("taken:"))] = int(value)
-        elif name != "items":
+            _set_taken(state, name.split(":")[1:], int(value))
+        elif name not in ("items", "prizes"):
             setattr(state, name, int(value))
+
+
+def _set_taken(state: DropState, of: Sequence[str], units: int) -> None:
+    """Set the counter of an item, or of an item and a town."""
+    if len(of) == 1:
+        state.taken[int(of[0])] = units
+    else:
+        state.town_taken[int(of[0]), int(of[1])] = units
+
+
+def _set_prizes(state: DropState, packed: bytes) -> None:
+    if packed:
+        state.prizes = unpack_prizes(packed)
+
+
+def _set_tallies(state: DropState, tallies: Mapping[str, str]) -> None:
+    for name, units in tallies.items():
+        town, slogan = map(int, name.split(":"))
+        state.tallies[town, slogan] = int(units)

@@ -103,14 +103,14 @@ class Answers:
     def __call__(self, place: int) -> Claim | FlashclaimError:
         """The claim with its receipt, or the refusal where the decision is one."""
         asked, decision = self._arguments[place], self._decisions[place]
-        if not isinstance(decision, int):
-            if decision.verdict is not Verdict.REPEATED:
-                return refusal(decision, self._now_ms)
-            # What the ticket got the first time; this time it may have asked for something else.
-            return self._claim(
-                _with(asked, decision.item, decision.quantity), decision.serial, decision.at_ms, repeated=True
-            )
-        return self._claim(asked, decision, self._now_ms, repeated=False)
+        if isinstance(decision, int):
+            return self._claim(asked, decision, self._now_ms, repeated=False)
+        if decision.verdict not in (Verdict.REPEATED, Verdict.ACCEPTED):
+            return refusal(decision, self._now_ms)
+        # What the play got, or the ticket the first time; this time it may have asked for something else.
+        got, is_repeated = _with(asked, decision.item, decision.quantity), decision.verdict is Verdict.REPEATED
+        at_ms = decision.at_ms if is_repeated else self._now_ms
+        return self._claim(got, decision.serial, at_ms, repeated=is_repeated)
 
     def _claim(self, asked: bytes, serial: int, at_ms: int, *, repeated: bool) -> Claim:
         drop_id, partition = self._drop_id, self._partition

@@ -35,6 +35,16 @@ def made(partition: int, drop_id: str) -> str:
     return f"fc:{{{partition}}}:drop:{drop_id}:made"
 
 
+def tally(partition: int, drop_id: str) -> str:
+    """HASH: town and slogan → units, of the claims that were not given back."""
+    return f"fc:{{{partition}}}:drop:{drop_id}:tally"
+
+
+def prizes(partition: int, drop_id: str) -> str:
+    """STRING: the prizes of an instant drop in the order in which they are dealt."""
+    return f"fc:{{{partition}}}:drop:{drop_id}:prizes"
+
+
 def bucket(what: str, whose: str, name: str) -> str:
     """STRING: when the next claim, or ticket request, of a member, an address or a client key is due."""
     return f"fc:{{rates}}:{what}:{whose}:{name}"

@@ -1,18 +1,13 @@
-"""What the store decides about a claim, what each refusal is called, and the decision itself as one pure function.
+"""What the store decides about a claim, and what each refusal is called and says: pure."""
 
-`decide` is the model that the scripts are held against: the property tests run both on the same random history, and
-the simulation uses it in the script's place. When the two differ, one of them is wrong.
-"""
-
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from enum import IntEnum
 from typing import ClassVar, NamedTuple
 
 import msgspec
 
-from engine.claims.wire import ClaimRequest, StoredClaim
+from engine.drops.membership import Period
 from engine.drops.model import from_ms
 from engine.errors import FlashclaimError, Refused, Unavailable
 from engine.ids import ClaimId, DropId
@@ -160,9 +155,10 @@ def _limit_reached(facts: tuple[int, ...], _now_ms: int) -> FlashclaimError:
     )
 
 
-def _campaign_limit_reached(facts: tuple[int, ...], now_ms: int) -> FlashclaimError:
+def _campaign_limit_reached(facts: tuple[int, ...], _now_ms: int) -> FlashclaimError:
     kind, held, limit, until_ms = facts
-    period, ends = Period(kind), _ends(Period(kind), until_ms)
+    period = Period(kind)
+    ends = None if period is Period.IN_ALL else from_ms(until_ms)
     return CampaignLimitReached(
         f"the limit of this campaign is {limit} for each person {period.words}, and you hold {held}"
         + (f"; it counts anew from {ends.isoformat()}" if ends else ""),
@@ -171,12 +167,7 @@ def _campaign_limit_reached(facts: tuple[int, ...], now_ms: int) -> FlashclaimEr
         held=held,
         remaining=max(0, limit - held),
         counts_anew_at=ends,
-        **({"retry_after_s": max(1, -(-(until_ms - now_ms) // 1000))} if ends else {}),
     )
-
-
-def _ends(period: Period, until_ms: int) -> datetime | None:
-    return None if period is Period.IN_ALL else from_ms(until_ms)
 
 
 def _sold_out(facts: tuple[int, ...], _now_ms: int) -> FlashclaimError:
@@ -204,148 +195,3 @@ _REFUSALS: Mapping[Verdict, Callable[[tuple[int, ...], int], FlashclaimError]] =
     Verdict.SOLD_OUT: _sold_out,
     Verdict.CAMPAIGN_LIMIT_REACHED: _campaign_limit_reached,
 }
-
-
-@dataclass(slots=True)
-class DropState:
-    """The store's state of one drop in one partition, for the pure decision: what the HASHes of a drop hold."""
-
-    status: str
-    epoch: int
-    opens_ms: int
-    closes_ms: int
-    limit: int
-    waves: list[tuple[int, int, int]]  # at ms, item, quantity
-    taken: dict[int, int]
-    serial: int = 0
-    claims: dict[str, list[StoredClaim]] = field(default_factory=dict)
-    revision: int = 0
-    act: str = ""
-    fenced: bool = False
-
-    def left(self, item: int, now_ms: int) -> int:
-        """Units released so far and in nobody's hands."""
-        released = sum(quantity for at, of, quantity in self.waves if of == item and at <= now_ms)
-        return released - self.taken.get(item, 0)
-
-    def next_wave(self, item: int, now_ms: int) -> int:
-        """When the item's next wave comes, in ms; 0 when none does."""
-        return min((at for at, of, _ in self.waves if of == item and at > now_ms), default=0)
-
-
-@dataclass(slots=True)
-class PartitionState:
-    """The store's state of one partition.
-
-    `home` is the store that was last compared with the ledger, None when none was; `told` holds for a drop the highest
-    serial that somebody was told and its state does not know; `made` its claims while a rebuild makes them.
-    """
-
-    home: str | None = None
-    drops: dict[str, DropState] = field(default_factory=dict)
-    told: dict[str, int] = field(default_factory=dict)
-    made: dict[str, dict[str, list[StoredClaim]]] = field(default_factory=dict)
-
-    def at_home(self, drop_id: str, home: str) -> DropState | None:
-        """A drop's state as a caller may use it who has reached the store `home`."""
-        return self.drops.get(drop_id) if home == self.home else None
-
-
-class Window(NamedTuple):
-    """When a ticket may claim, in ms: from `not_before_ms` on, before `expires_at_ms`."""
-
-    not_before_ms: int
-    expires_at_ms: int
-
-
-class Caller(NamedTuple):
-    """What a caller believes: which store it has reached, the drop's epoch, the highest serial that it was told."""
-
-    home: str
-    epoch: int
-    told: int
-
-
-def decide_batch(
-    partition: PartitionState,
-    drop_id: str,
-    caller: Caller,
-    requests: Sequence[tuple[ClaimRequest, Window]],
-    now_ms: int,
-) -> list[Decision]:
-    """Decide a batch as `lua/claim.lua` does, changing the partition where something is accepted."""
-    state = partition.at_home(drop_id, caller.home)
-    told = max(caller.told, partition.told.get(drop_id, 0))
-    if state is None or told > state.serial:
-        partition.told[drop_id] = told
-        return [Decision(Verdict.NOT_READY)] * len(requests)
-    return [decide(state, request, window, caller.epoch, now_ms) for request, window in requests]
-
-
-def decide(state: DropState, request: ClaimRequest, window: Window, epoch: int, now_ms: int) -> Decision:
-    """Decide one request, changing `state` where it is accepted."""
-    held = state.claims.get(request.subject, [])
-    for known in held:
-        if known.nonce == request.nonce:
-            if known.released:
-                return Decision(Verdict.CLAIM_RELEASED)
-            return Decision(Verdict.REPEATED, known.serial, known.item, known.quantity, known.at_ms)
-    shut = _shut(state, epoch, now_ms)
-    if shut is not None:
-        return shut
-    if now_ms >= window.expires_at_ms:
-        return Decision(Verdict.TICKET_EXPIRED, facts=(window.expires_at_ms,))
-    if now_ms < window.not_before_ms:
-        return Decision(Verdict.NOT_OPEN, facts=(window.not_before_ms,))
-    units = sum(claim.quantity for claim in held if not claim.released)
-    if units + request.quantity > state.limit:
-        return Decision(Verdict.LIMIT_REACHED, facts=(units, state.limit))
-    left = state.left(request.item, now_ms)
-    if left < request.quantity:
-        return Decision(Verdict.SOLD_OUT, facts=(left, state.next_wave(request.item, now_ms)))
-    state.serial += 1
-    state.taken[request.item] += request.quantity
-    stored = StoredClaim(
-        request.nonce,
-        state.serial,
-        request.item,
-        request.quantity,
-        released=False,
-        at_ms=now_ms,
-        town=request.town,
-        slogan=request.slogan,
-    )
-    state.claims.setdefault(request.subject, []).append(stored)
-    return Decision(Verdict.ACCEPTED, state.serial, request.item, request.quantity, now_ms)
-
-
-def _shut(state: DropState, epoch: int, now_ms: int) -> Decision | None:
-    """The verdict that holds for every new claim, whoever asks; None when claims are taken."""
-    if epoch != state.epoch or state.fenced:
-        return Decision(Verdict.STALE_EPOCH, facts=(state.epoch,))
-    if state.status == "paused":
-        return Decision(Verdict.PAUSED)
-    if state.status == "closed":
-        return Decision(Verdict.CLOSED)
-    if state.status != "launched" or now_ms < state.opens_ms:
-        return Decision(Verdict.NOT_OPEN, facts=(state.opens_ms,))
-    if now_ms >= state.closes_ms:
-        return Decision(Verdict.CLOSED)
-    return None
-
-
-def release(state: DropState | None, subject: str, serial: int, epoch: int) -> str:
-    """Give a claim back as `lua/release.lua` does; the same words as the script's replies, without the time."""
-    if state is None:
-        return "not-ready"
-    if epoch != state.epoch or state.fenced:
-        return "stale-epoch"
-    held = state.claims.get(subject, [])
-    for at, known in enumerate(held):
-        if known.serial == serial:
-            if known.released:
-                return "already"
-            held[at] = known._replace(released=True)
-            state.taken[known.item] -= known.quantity
-            return "released"
-    return "unknown"

@@ -19,7 +19,7 @@ from engine.claims import admission, history, receipt, store
 from engine.claims.backlog import Backlog
 from engine.claims.batcher import Answer, AnswerOf, Batcher, Turns, Waiter
 from engine.claims.model import Claim, Closed, NoSuchClaim, NotOpen, NotReady, Overloaded
-from engine.claims.store import ScriptStore
+from engine.claims.store import Believed, ScriptStore
 from engine.claims.ticket import Ticket, open_, seal
 from engine.claims.wire import NONCE_BYTES, ClaimRequest
 from engine.drops.model import Drop, Status, from_ms
@@ -148,14 +148,15 @@ class Claims:
             self._renewed_s = time.monotonic()
             self._drops.forget(drop_id)
             renewed = await self._drops.get(drop_id)
-            if renewed.epoch != drop.epoch:
+            if (renewed.epoch, renewed.relatives) != (drop.epoch, drop.relatives):
                 drop, batch = renewed, await self._ask(partition, renewed, arguments)
         return admission.Answers(self._receipt_keys, drop, partition, arguments, batch.decisions, batch.now_ms)
 
     async def _ask(self, partition: int, drop: Drop, arguments: Sequence[bytes]) -> store.Batch:
         place = drop.id, partition
         told = self._told.get(place, 0)
-        batch = await store.claim_batch(self._store, partition, drop.id, drop.epoch, told, arguments)
+        believed = Believed(drop.id, drop.epoch, drop.relatives)
+        batch = await store.claim_batch(self._store, partition, believed, told, arguments)
         if batch.serial_max:
             self._told[place] = max(batch.serial_max, self._told.get(place, 0))  # another batch may be back before
         return batch
@@ -199,7 +200,7 @@ class Claims:
             with suppress(Unavailable):
                 home = await self._store.home()
                 for (drop_id, partition), serial in list(self._told.items()) if home != known else ():
-                    await store.claim_batch(self._store, partition, drop_id, 0, serial, ())
+                    await store.claim_batch(self._store, partition, Believed(drop_id), serial, ())
                 known = home
             await _pause(stop, REMIND_S)
 

@@ -261,6 +261,14 @@ def _sentence(found: list[durability.Fault]) -> str:
     return "; ".join(f"{fault.found}: {fault.advice}" for fault in found)
 
 
+class Believed(NamedTuple):
+    """What a caller believes of a drop; `relatives` are the other drops whose claims count together with its own."""
+
+    id: str
+    epoch: int = 0
+    relatives: tuple[str, ...] = ()
+
+
 class Batch(NamedTuple):
     """What `claim.lua` said of a batch, in order: the serial of a claim accepted now, or else the whole decision."""
 
@@ -281,7 +289,7 @@ class Batch(NamedTuple):
 
 
 async def claim_batch(
-    store: ScriptStore, partition: int, drop_id: str, epoch: int, told: int, arguments: Sequence[bytes]
+    store: ScriptStore, partition: int, drop: Believed, told: int, arguments: Sequence[bytes]
 ) -> Batch:
     """Decide a batch of requests (window and request as in wire.py) on one drop; raises as `RedisStore.run` does.
 
@@ -289,8 +297,14 @@ async def claim_batch(
     """
     reply = await store.run(
         lua.load("claim"),
-        (*_places(partition, drop_id), keys.told(partition)),
-        (drop_id, epoch, told, *arguments),
+        (
+            *_places(partition, drop.id),
+            keys.told(partition),
+            keys.tally(partition, drop.id),
+            keys.prizes(partition, drop.id),
+            *(place(partition, other) for other in drop.relatives for place in (keys.drop, keys.claims)),
+        ),
+        (drop.id, drop.epoch, told, ",".join(drop.relatives), *arguments),
     )
     return unpack_batch(reply)
 
@@ -315,6 +329,9 @@ def _decision(answer: bytes) -> Decision:
     if verdict is Verdict.REPEATED:
         known = unpack_stored(facts[:ENTRY_BYTES])[0]
         return Decision(verdict, known.serial, known.item, known.quantity, known.at_ms)
+    if verdict is Verdict.ACCEPTED:
+        serial, item = map(int, facts.split(b":"))
+        return Decision(verdict, serial, item, 1)
     return Decision(verdict, facts=tuple(int(fact) for fact in facts.split(b":")) if facts else ())
 
 
@@ -322,7 +339,9 @@ async def release(store: ScriptStore, claim_id: ClaimId, epoch: int, subject: st
     """Give a claim back; the script's reply as text. `reason` is JSON of actor and reason."""
     drop_id, partition, serial = claim_id
     reply: bytes = await store.run(
-        lua.load("release"), _places(partition, drop_id), (drop_id, epoch, subject, serial, reason)
+        lua.load("release"),
+        (*_places(partition, drop_id), keys.tally(partition, drop_id)),
+        (drop_id, epoch, subject, serial, reason),
     )
     answer = reply.decode()
     if answer in ("not-ready", "stale-epoch"):

@@ -10,12 +10,14 @@ A ticket's window and request, cut out as they stand, are the argument of the sc
 """
 
 import struct
+from collections.abc import Iterable
 from typing import NamedTuple
 
 NONCE_BYTES = 8
 WINDOW_BYTES = 12
 ITEM_AT = NONCE_BYTES
 FIXED_BYTES = NONCE_BYTES + 5
+PRIZE_BYTES = 7
 ENTRY_BYTES = 24  # a claim as the store keeps it, see StoredClaim
 _STORED = struct.Struct(">8sIBHBHIBB")  # the time in two parts
 
@@ -43,6 +45,13 @@ class StoredClaim(NamedTuple):
     at_ms: int
     town: int = 0
     slogan: int = 0
+
+
+class Prize(NamedTuple):
+    """A prize of an instant drop, and from when on a play can get it; seven bytes in the store."""
+
+    at_ms: int
+    item: int
 
 
 def pack_request(request: ClaimRequest) -> bytes:
@@ -94,3 +103,15 @@ def pack_stored(claim: StoredClaim) -> bytes:
     """A claim as the store keeps it, the reverse of `unpack_stored`."""
     nonce, serial, item, quantity, released, at_ms, town, slogan = claim
     return _STORED.pack(nonce, serial, item, quantity, released, at_ms >> 32, at_ms & 0xFFFFFFFF, town, slogan)
+
+
+def pack_prizes(prizes: Iterable[Prize]) -> bytes:
+    """An instant drop's sequence as the store keeps it."""
+    return b"".join(at_ms.to_bytes(6, "big") + bytes((item,)) for at_ms, item in prizes)
+
+
+def unpack_prizes(packed: bytes) -> tuple[Prize, ...]:
+    """The reverse of `pack_prizes`."""
+    return tuple(
+        Prize(int.from_bytes(packed[at : at + 6], "big"), packed[at + 6]) for at in range(0, len(packed), PRIZE_BYTES)
+    )

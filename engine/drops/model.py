@@ -14,6 +14,7 @@ from hashlib import blake2b
 from typing import Any, ClassVar, NamedTuple
 
 from engine.bounds import STOCK_MAX
+from engine.drops.membership import scopes_text
 from engine.drops.spec import DropSpec, SpecInvalid, Wave, amended, parse
 from engine.errors import Invalid, Refused
 from engine.ids import DropId
@@ -120,14 +121,17 @@ class Drop:
     status: Status
     revision: int
     epoch: int
-    id: DropId = field(init=False)  # these three are read at each claim: they are worked out once
+    id: DropId = field(init=False)  # these are read at each claim: they are worked out once
     opens_ms: int = field(init=False)
     closes_ms: int = field(init=False)
+    relatives: tuple[str, ...] = field(init=False)  # the other drops whose claims count together with this one's
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "id", DropId(self.spec.id))
         object.__setattr__(self, "opens_ms", to_ms(self.spec.opens_at))
         object.__setattr__(self, "closes_ms", to_ms(self.spec.closes_at))
+        campaign = self.spec.campaign
+        object.__setattr__(self, "relatives", campaign.relatives(self.spec.id) if campaign else ())
 
     def item_index(self, item_id: str) -> int | None:
         """The item's number in tickets, scripts and receipts, from 1; None if the drop has no such item."""
@@ -230,6 +234,13 @@ def store_fields(drop: Drop, partitions: int, partition: int) -> dict[str, str]:
         "limit": str(drop.spec.limit_per_member),
         "items": str(len(drop.spec.items)),
         "waves": ",".join(releases),
+        "allotments": ",".join(
+            f"{drop.item_index(part.item)}:{part.number}:{split(part.stock, partitions, partition)}:{to_ms(part.until)}"
+            for part in drop.spec.allotments
+        ),
+        "family": ",".join(drop.relatives),
+        "scopes": scopes_text(drop.spec.campaign, drop.spec.opens_at, drop.spec.closes_at),
+        "prizes": "0",
     }
 
 

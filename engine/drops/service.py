@@ -8,6 +8,7 @@ import asyncio
 import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from itertools import chain
 from typing import Any, NamedTuple
 
 import structlog
@@ -270,11 +271,12 @@ class Drops:
         """
         text, applied_ms = control_text(control), to_ms(control.at)
         for partition in range(self._partitions):
-            fields = store_fields(drop, self._partitions, partition)
+            fields = chain.from_iterable(store_fields(drop, self._partitions, partition).items())
+            places = keys.drop(partition, drop.id), keys.outbox(partition), keys.home(partition)
             reply: bytes = await self._scripts.run(
                 lua.load("control"),
-                (keys.drop(partition, drop.id), keys.outbox(partition), keys.home(partition)),
-                (drop.id, control.revision, control.act, text, *(part for pair in fields.items() for part in pair)),
+                (*places, keys.prizes(partition, drop.id)),
+                (drop.id, control.revision, control.act, text, b"", *fields),
             )
             if reply.startswith(b"stale") and not repeated:
                 raise StaleRevision(

@@ -11,11 +11,22 @@ from difflib import get_close_matches
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 import yaml
-from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    ConfigDict,
+    Field,
+    TypeAdapter,
+    ValidationError,
+    ValidationInfo,
+    model_validator,
+)
 from pydantic_core import ErrorDetails, InitErrorDetails, PydanticCustomError
 
-from engine import ids
+from engine import ids, towns
 from engine.bounds import (
+    ALLOTMENTS_MAX,
     FAULTS_TOLD_MAX,
     ITEMS_MAX,
     LIMIT_PER_MEMBER_MAX,
@@ -24,7 +35,9 @@ from engine.bounds import (
     STOCK_MAX,
     WAVES_MAX,
 )
+from engine.drops.membership import Membership
 from engine.errors import Invalid, Misconfigured
+from engine.towns import TOWNS_MAX, Towns
 
 Identifier = Annotated[str, AfterValidator(lambda text: ids.name(text, "id"))]
 Text = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(lambda text: _printable(text))]
@@ -69,6 +82,33 @@ class Condition(_Part):
     in_: tuple[Text, ...] = Field(alias="in", min_length=1, max_length=10_000)
 
 
+class Allotment(_Part):
+    """Units of an item that are reserved for a town's members until a moment, and then are everybody's.
+
+    `number` is the town's place in the towns' file; it is looked up when the drop is defined.
+    """
+
+    item: str
+    town: Text
+    number: Annotated[int, Field(ge=1, le=TOWNS_MAX, strict=True)]
+    stock: Annotated[int, Field(ge=1, le=STOCK_MAX, strict=True)]
+    until: AwareDatetime
+
+    @model_validator(mode="before")
+    @classmethod
+    def _find_town(cls, data: Any, info: ValidationInfo) -> Any:
+        given: Towns | None = (info.context or {}).get("towns")
+        if not isinstance(data, Mapping) or not isinstance(data.get("town"), str) or ("number" in data and not given):
+            return data
+        known = given or towns.load()
+        found = known.named(data["town"])
+        if found is None:
+            raise PydanticCustomError(
+                "town", "there is no such town{near}", {"near": _nearest(data["town"], known.zh())}
+            )
+        return {**data, "town": found.zh, "number": found.number}
+
+
 class Work(_Part):
     """What a ticket costs a client's machine: a hash that begins with so many zero bits (engine/gates/)."""
 
@@ -87,12 +127,20 @@ class DropSpec(_Part):
     limit_per_member: Annotated[int, Field(ge=1, le=LIMIT_PER_MEMBER_MAX, strict=True)] = 1
     items: Annotated[tuple[Item, ...], Field(min_length=1, max_length=ITEMS_MAX)]
     waves: Annotated[tuple[Wave, ...], Field(max_length=WAVES_MAX)] = ()
+    allotments: Annotated[tuple[Allotment, ...], Field(max_length=ALLOTMENTS_MAX)] = ()
+    campaign: Membership | None = None
     eligibility: Eligibility = {}
     proof_of_work: Work | None = None
 
     @model_validator(mode="after")
     def _is_legal(self) -> Self:
-        faults = [*self._window_faults(), *self._item_faults(), *self._wave_faults()]
+        faults = [
+            *self._window_faults(),
+            *self._item_faults(),
+            *self._wave_faults(),
+            *self._allotment_faults(),
+            *self._campaign_faults(),
+        ]
         if faults:
             raise ValidationError.from_exception_data(
                 "drop",
@@ -111,6 +159,35 @@ class DropSpec(_Part):
         if self.closes_at > self.opens_at:
             return []
         return [(("closes_at",), f"the drop ends ({self.closes_at}) before it starts ({self.opens_at})")]
+
+    def _allotment_faults(self) -> list[tuple[tuple[str | int, ...], str]]:
+        """What is reserved is there from the opening on: so no town's reserve ever exceeds what is released."""
+        at_opening = {item.id: 0 for item in self.items}
+        for wave in self.releases():
+            if wave.at <= self.opens_at:
+                for item_id, quantity in wave.stock.items():
+                    at_opening[item_id] = at_opening.get(item_id, 0) + quantity
+        faults: list[tuple[tuple[str | int, ...], str]] = []
+        seen: set[tuple[str, int]] = set()
+        for index, part in enumerate(self.allotments):
+            if part.item not in at_opening:
+                faults.append((("allotments", index, "item"), f"no such item{_nearest(part.item, at_opening)}"))
+                continue
+            if (part.item, part.number) in seen:
+                faults.append((("allotments", index), f"{part.town} has an allotment of {part.item!r} already"))
+            if not self.opens_at < part.until <= self.closes_at:
+                faults.append((("allotments", index, "until"), f"{part.until} is outside the drop's window"))
+            seen.add((part.item, part.number))
+            at_opening[part.item] -= part.stock
+        for item_id, left in at_opening.items():
+            if left < 0:
+                faults.append((("allotments",), f"{-left} more units of {item_id!r} than are there at the opening"))
+        return faults
+
+    def _campaign_faults(self) -> list[tuple[tuple[str | int, ...], str]]:
+        if self.campaign is None or self.id in self.campaign.drops:
+            return []
+        return [(("campaign", "drops"), f"{self.id!r} is not among them")]
 
     def _item_faults(self) -> list[tuple[tuple[str | int, ...], str]]:
         seen: set[str] = set()
@@ -158,16 +235,33 @@ def parse_yaml(text: str, source: str) -> DropSpec:
     return parse(data, source)
 
 
-def parse(data: object, source: str) -> DropSpec:
-    """The drop that decoded YAML or JSON defines. Raises `SpecInvalid` with every fault."""
+def parse(data: object, source: str, known_towns: Towns | None = None) -> DropSpec:
+    """The drop that decoded YAML or JSON defines; its towns are looked up among those given, else Dongguan's.
+
+    Raises `SpecInvalid` with every fault.
+    """
     if not isinstance(data, Mapping):
         raise _invalid(source, [("", "expected names and values, as in examples/lychee-2025.yaml")])
     try:
-        return DropSpec.model_validate(data)
+        return DropSpec.model_validate(data, context={"towns": known_towns})
     except ValidationError as error:
         raise _invalid(source, [_fault(detail) for detail in error.errors()[:FAULTS_TOLD_MAX]]) from None
     except ids.IdInvalid as error:
         raise _invalid(source, [("id", error.detail)]) from None
+
+
+def located(change: Mapping[str, Any], known_towns: Towns) -> Mapping[str, Any]:
+    """A change with the numbers of the towns that it names; raises `SpecInvalid` for a town that there is not."""
+    if not isinstance(change.get("allotments"), list):
+        return change
+    try:
+        found = TypeAdapter(list[Allotment]).validate_python(change["allotments"], context={"towns": known_towns})
+    except ValidationError as error:
+        details = error.errors()[:FAULTS_TOLD_MAX]
+        raise _invalid(
+            "amendment", [_fault({**fault, "loc": ("allotments", *fault["loc"])}) for fault in details]
+        ) from None
+    return {**change, "allotments": [part.model_dump(mode="json") for part in found]}
 
 
 def amended(spec: DropSpec, change: Mapping[str, Any], *, draft: bool) -> DropSpec:
@@ -200,9 +294,14 @@ def rescheduled(spec: DropSpec, opens_at: datetime, speed: float) -> DropSpec:
     def moved(instant: datetime) -> datetime:
         return opens_at + timedelta(seconds=(instant - spec.opens_at).total_seconds() / speed)
 
-    waves = [{**wave.model_dump(), "at": moved(wave.at)} for wave in spec.waves]
     return DropSpec.model_validate(
-        {**spec.model_dump(by_alias=True), "opens_at": opens_at, "closes_at": moved(spec.closes_at), "waves": waves}
+        {
+            **spec.model_dump(by_alias=True),
+            "opens_at": opens_at,
+            "closes_at": moved(spec.closes_at),
+            "waves": [{**wave.model_dump(), "at": moved(wave.at)} for wave in spec.waves],
+            "allotments": [{**part.model_dump(), "until": moved(part.until)} for part in spec.allotments],
+        }
     )
 
 
@@ -250,6 +349,7 @@ def _shown(value: object) -> str:
 
 def _fields_at(place: tuple[str | int, ...]) -> list[str]:
     parts: dict[str, type[BaseModel]] = {"items": Item, "waves": Wave, "eligibility": Condition, "proof_of_work": Work}
+    parts |= {"allotments": Allotment, "campaign": Membership}
     part = parts.get(str(place[0]), DropSpec)
     return [field.alias or name for name, field in (part if len(place) > 1 else DropSpec).model_fields.items()]
 

@@ -84,7 +84,22 @@ class Beside(NamedTuple):
     acts: int = 0
 
 
-_NEEDED = (b"status", b"waves", b"revision", b"epoch", b"serial", b"opens_ms", b"closes_ms", b"limit", b"items")
+_NEEDED = (
+    b"status",
+    b"waves",
+    b"revision",
+    b"epoch",
+    b"serial",
+    b"opens_ms",
+    b"closes_ms",
+    b"limit",
+    b"items",
+    b"allotments",
+    b"family",
+    b"scopes",
+    b"prizes",
+    b"dealt",
+)
 
 
 def known_by(fields: Mapping[bytes, bytes]) -> Known | None:

@@ -85,7 +85,7 @@ class Plan:
         self._was_launched = self._was_launched or not is_draft or max(serial_min, known) > 0
         if self.is_launch_lost:  # an act too, also where the store has lost it
             self.revision = max(self.revision, self.drop.revision + 1)
-        made = self.made[partition] = remake.make(rows, len(self.drop.spec.items), serial_min)
+        made = self.made[partition] = remake.make(rows, self.drop.spec, serial_min)
         difference = remake.compare(self.drop.id, partition, made.claims, stored)
         self._differences.append(difference)
         if not self._conflicts and difference.only_in_store:

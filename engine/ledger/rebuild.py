@@ -228,19 +228,22 @@ class Rebuild:
 
     async def _put(self, drop: Drop, control: Control, partition: int, made: Made) -> int:
         """Put the new state in the place of the old; when, in ms."""
-        fields = store_fields(drop, self._partitions, partition) | {"serial": str(made.serial)}
-        fields |= {f"taken:{item}": str(units) for item, units in made.taken.items()}
+        fields = store_fields(drop, self._partitions, partition) | made.counters()
         places = keys.drop(partition, drop.id), keys.claims(partition, drop.id), keys.outbox(partition)
+        beside = keys.tally(partition, drop.id), keys.prizes(partition, drop.id)
         reply: bytes = await self._stores.scripts.run(
             lua.load("rebuild"),
-            (*places, keys.told(partition), keys.made(partition, drop.id)),
+            (*places, keys.told(partition), keys.made(partition, drop.id), *beside),
             (
                 drop.id,
                 control.revision,
                 control.act,
                 control_text(control),
                 len(made.claims),
-                *(part for pair in fields.items() for part in pair),
+                b"",
+                len(made.tallies),
+                *chain.from_iterable(made.tally_fields().items()),
+                *chain.from_iterable(fields.items()),
             ),
         )
         if reply.startswith((b"stale", b"unfenced", b"unmade", b"told")):

@@ -12,6 +12,7 @@ from engine.claims.history import RecordedClaim
 from engine.claims.receipt import ReceiptBody
 from engine.claims.wire import StoredClaim
 from engine.drops.model import Drop, from_ms, split, to_ms
+from engine.drops.spec import DropSpec
 from engine.ids import ClaimId
 from engine.ledger import promises
 from engine.ledger.evidence import stored_fact
@@ -28,23 +29,45 @@ class Made:
     taken: Mapping[int, int]
     claims: Held
     skipped: list[tuple[int, int]] = field(default_factory=list)
+    town_taken: Mapping[tuple[int, int], int] = field(default_factory=dict)  # item, town; of the allotments alone
+    tallies: Mapping[tuple[int, int], int] = field(default_factory=dict)  # town, slogan
+    dealt: int = 0
+
+    def counters(self) -> dict[str, str]:
+        """The fields of the drop's hash that an act of an operator does not set."""
+        counts = {"serial": self.serial, "dealt": self.dealt}
+        counts |= {f"taken:{item}": units for item, units in self.taken.items()}
+        counts |= {f"taken:{item}:{town}": units for (item, town), units in self.town_taken.items()}
+        return {name: str(count) for name, count in counts.items()}
+
+    def tally_fields(self) -> dict[str, str]:
+        """The hash of the drop's tallies."""
+        return {f"{town}:{slogan}": str(units) for (town, slogan), units in self.tallies.items()}
 
 
-def make(recorded: Iterable[RecordedClaim], items: int, serial_min: int) -> Made:
+def make(recorded: Iterable[RecordedClaim], spec: DropSpec, serial_min: int) -> Made:
     """The state that follows from a partition's recorded claims.
 
     `serial_min` is the highest serial that anybody was told, recorded or not: no serial is given twice.
     """
     claims: dict[str, list[StoredClaim]] = {}
+    items = len(spec.items)
     taken = dict.fromkeys(range(1, items + 1), 0)
+    numbers = {item.id: number for number, item in enumerate(spec.items, start=1)}
+    town_taken = {(numbers[part.item], part.number): 0 for part in spec.allotments}
+    tallies: Counter[tuple[int, int]] = Counter()
     serials = []
     for row in sorted(recorded, key=lambda row: row.claim_id.serial):
         serials.append(row.claim_id.serial)
         claims.setdefault(row.subject, []).append(stored_claim(row))
         if row.released_at is None:
             taken[row.item] += row.quantity
+            if (row.item, row.town) in town_taken:
+                town_taken[row.item, row.town] += row.quantity
+            if row.town or row.slogan:
+                tallies[row.town, row.slogan] += row.quantity
     serial = max([serial_min, *serials[-1:]])
-    return Made(serial, taken, claims, _gaps(serials, serial))
+    return Made(serial, taken, claims, _gaps(serials, serial), town_taken, tallies)
 
 
 @dataclass(frozen=True, slots=True)

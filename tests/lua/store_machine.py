@@ -1,5 +1,6 @@
 """A drop in a store beside the same drop in the pure model: every step is done to both, then both must agree."""
 
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, cast
@@ -11,7 +12,8 @@ from redis import Redis
 import lua
 from engine.claims import acts, keys
 from engine.claims.acts import Act, Change
-from engine.claims.model import Caller, DropState, PartitionState, Verdict, Window, decide_batch, release
+from engine.claims.decide import Caller, DropState, PartitionState, Window, decide_batch, release
+from engine.claims.model import Verdict
 from engine.claims.outbox import ClaimsEntry, ControlEntry, ReleaseEntry, control_text, decode
 from engine.claims.store import unpack_batch
 from engine.claims.wire import ENTRY_BYTES, ClaimRequest, StoredClaim, pack_request, pack_stored, unpack_stored
@@ -35,6 +37,11 @@ SPEC = DropSpec.model_validate(
         "items": [
             {"id": "box-5jin", "title": {"en": "5 jin"}, "stock": 6, "weight_jin": 5},
             {"id": "box-10jin", "title": {"en": "10 jin"}, "stock": 2, "weight_jin": 10},
+        ],
+        "allotments": [
+            {"item": "box-5jin", "town": "东城", "number": 2, "stock": 1, "until": OPENS + timedelta(hours=3)},
+            {"item": "box-5jin", "town": "莞城", "number": 1, "stock": 1, "until": OPENS + timedelta(hours=6)},
+            {"item": "box-10jin", "town": "莞城", "number": 1, "stock": 1, "until": OPENS + timedelta(hours=6)},
         ],
         "waves": [
             {"at": OPENS, "stock": {"box-5jin": 3, "box-10jin": 1}},
@@ -74,6 +81,23 @@ def said(reply: bytes) -> str:
     return f"stale:{fact}" if word == "stale" else word
 
 
+def places(script: lua.Script, drop_id: str, family: Sequence[str] = (), target: str = "") -> list[str]:
+    """The keys that a script asks for, of a drop in partition 0."""
+    known = {
+        "drop_key": keys.drop(0, drop_id),
+        "claims_key": keys.claims(0, drop_id),
+        "outbox_key": keys.outbox(0),
+        "home_key": keys.home(0),
+        "told_key": keys.told(0),
+        "made_key": keys.made(0, drop_id),
+        "tally_key": keys.tally(0, drop_id),
+        "prizes_key": keys.prizes(0, drop_id),
+        "target_key": target,
+    }
+    relatives = [place(0, other) for other in family for place in (keys.drop, keys.claims)]
+    return [known[key] for key in script.keys if key != "family…"] + relatives
+
+
 class StoreMachine(RuleBasedStateMachine):
     """Random histories on a store and on the model: claims, retries, releases, acts, rebuilds, new stores, jumps."""
 
@@ -105,19 +129,10 @@ class StoreMachine(RuleBasedStateMachine):
         return script.text
 
     def run(self, name: str, arguments: list[Any], home: str | None = None, target: str = "") -> Any:
-        places = {
-            "drop_key": keys.drop(0, DROP_ID),
-            "claims_key": keys.claims(0, DROP_ID),
-            "outbox_key": keys.outbox(0),
-            "home_key": keys.home(0),
-            "told_key": keys.told(0),
-            "made_key": keys.made(0, DROP_ID),
-            "target_key": target,
-        }
         script = lua.load(name, now=CLOCK)
         named = [self.home if home is None else home] if script.arguments[:1] == ("home",) else []
-        where = (places[key] for key in script.keys)
-        return self.redis.eval(self.text_of(script), len(script.keys), *where, *named, *arguments)
+        where = places(script, DROP_ID, target=target)
+        return self.redis.eval(self.text_of(script), len(where), *where, *named, *arguments)
 
     def control(self, verb: Verb, change: dict[str, Any] | None = None) -> None:
         revision = self.drop.revision + 1 if self.drop else 1
@@ -127,7 +142,7 @@ class StoreMachine(RuleBasedStateMachine):
         flat = [part for pair in fields.items() for part in pair]
         self.come_home()
         for home, act in (("elsewhere", control.act), *[(self.home, act) for act in (control.act, control.act, "b")]):
-            reply = said(self.run("control", [DROP_ID, revision, act, control_text(control), *flat], home))
+            reply = said(self.run("control", [DROP_ID, revision, act, control_text(control), "", *flat], home))
             assert reply == acts.control(self.partition, DROP_ID, home, Act(revision, act, fields))
             if reply == "applied":
                 self.drop = changed
@@ -210,7 +225,7 @@ class StoreMachine(RuleBasedStateMachine):
         self.is_sound = False
         home, epoch = "elsewhere" if is_elsewhere else self.home, self.epoch + epochs_off
         told = (self.state.serial if self.state else 0) + told_beyond
-        reply = unpack_batch(self.run("claim", [DROP_ID, epoch, told, *arguments], home))
+        reply = unpack_batch(self.run("claim", [DROP_ID, epoch, told, "", *arguments], home))
         assert reply.now_ms == self.now_ms
         decided = decide_batch(self.partition, DROP_ID, Caller(home, epoch, told), batch, self.now_ms)
         for index, ((request, _), expected) in enumerate(zip(batch, decided, strict=True)):
@@ -257,7 +272,7 @@ class StoreMachine(RuleBasedStateMachine):
         if is_settled:
             self.come_home()
         if is_lost:
-            self.redis.delete(keys.drop(0, DROP_ID), keys.claims(0, DROP_ID))
+            self.redis.delete(keys.drop(0, DROP_ID), keys.claims(0, DROP_ID), keys.tally(0, DROP_ID))
             if self.state is not None:
                 self.kept = self.state
                 del self.partition.drops[DROP_ID]
@@ -296,17 +311,21 @@ class StoreMachine(RuleBasedStateMachine):
         is_behind = is_behind and self.state is not None
         revision = self.drop.revision if is_behind else control.revision
         fields = store_fields(changed, 1, 0) | {"serial": str(old.serial + skipped)}
-        fields |= {f"taken:{item}": str(units) for item, units in old.taken.items()}
+        fields |= {f"taken:{item}": str(units) for item, units in old.taken.items()} | {"dealt": "0"}
+        fields |= {f"taken:{item}:{town}": str(units) for (item, town), units in old.town_taken.items()}
         made: dict[str, list[StoredClaim]] = {subject: list(held) for subject, held in old.claims.items()}
         for act in ("other", control.act, control.act) if is_behind else (control.act, control.act, "other"):
             self.redis.delete(keys.made(0, DROP_ID))
             for subject, held in made.items():
                 self.redis.hset(keys.made(0, DROP_ID), subject, b"".join(map(pack_stored, held)))
             self.partition.made[DROP_ID] = dict(made)
-            flat = [part for pair in fields.items() for part in pair]
+            tallies = {f"{town}:{slogan}": str(units) for (town, slogan), units in old.tallies.items()}
+            flat = [part for pair in [*tallies.items(), *fields.items()] for part in pair]
             subjects = len(made) + lost
-            reply = said(self.run("rebuild", [DROP_ID, revision, act, control_text(control), subjects, *flat]))
-            assert reply == acts.rebuild(self.partition, DROP_ID, Act(revision, act, fields), subjects)
+            told = [DROP_ID, revision, act, control_text(control), subjects, "", len(tallies), *flat]
+            done = Act(revision, act, fields, tallies=tallies)
+            reply = said(self.run("rebuild", told))
+            assert reply == acts.rebuild(self.partition, DROP_ID, done, subjects)
             if reply == "applied":
                 self.skipped |= set(range(old.serial + 1, old.serial + skipped + 1))
                 self.drop = changed
@@ -357,6 +376,10 @@ class StoreMachine(RuleBasedStateMachine):
             assert not fields
             return
         assert {name.decode(): value.decode() for name, value in fields.items()} == acts.fields_of(self.state)
+        tallies = cast(dict[bytes, bytes], self.redis.hgetall(keys.tally(0, DROP_ID)))
+        assert {name.decode(): int(units) for name, units in tallies.items()} == {
+            f"{town}:{slogan}": units for (town, slogan), units in self.state.tallies.items()
+        }
         claims = cast(dict[bytes, bytes], self.redis.hgetall(keys.claims(0, DROP_ID)))
         assert {subject.decode(): unpack_stored(value) for subject, value in claims.items()} == self.state.claims
 
@@ -372,6 +395,17 @@ class StoreMachine(RuleBasedStateMachine):
                 if claim.item == index and not claim.released
             )
             assert held == self.state.taken[index] <= item.stock
+
+    @invariant()
+    def towns_are_counted(self) -> None:
+        """Allotments and tallies count exactly the claims that were not given back."""
+        if self.state is None:
+            return
+        claims = [claim for held in self.state.claims.values() for claim in held if not claim.released]
+        for (item, town), units in self.state.town_taken.items():
+            assert units == sum(claim.quantity for claim in claims if (claim.item, claim.town) == (item, town))
+        for (town, slogan), units in self.state.tallies.items():
+            assert units == sum(claim.quantity for claim in claims if (claim.town, claim.slogan) == (town, slogan))
 
     def teardown(self) -> None:
         """The outbox alone tells the whole history: replayed, it gives the same claims and the same drop."""

@@ -9,6 +9,7 @@ from hypothesis.stateful import run_state_machine_as_test
 from redis import Redis
 
 from tests.lua.admission_machine import AdmissionMachine
+from tests.lua.campaign_machine import CampaignMachine
 from tests.lua.store_machine import StoreMachine
 
 _SETTINGS = settings(
@@ -19,7 +20,7 @@ _SETTINGS = settings(
 )
 
 
-@pytest.fixture(params=[StoreMachine, AdmissionMachine])
+@pytest.fixture(params=[StoreMachine, CampaignMachine, AdmissionMachine])
 def machine(request: pytest.FixtureRequest) -> Any:
     return request.param
 

@@ -6,7 +6,8 @@ from typing import Any
 
 import lua
 from engine.claims import acts
-from engine.claims.model import DropState, OutcomeUnknown, StoreUnavailable
+from engine.claims.decide import DropState
+from engine.claims.model import OutcomeUnknown, StoreUnavailable
 from tests.simulation.network import Broken, Line, Network, Process
 from tests.simulation.store import Part, Place, Store, place_of
 

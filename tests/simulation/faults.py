@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
-from engine.claims.model import PartitionState
+from engine.claims.decide import PartitionState
 from engine.drops.model import Actor
 from engine.errors import FlashclaimError
 from engine.ledger.rebuild import Rebuild

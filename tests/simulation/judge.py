@@ -9,9 +9,10 @@ from copy import copy
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from engine.claims import acts, model
+from engine.claims import acts, decide
 from engine.claims.acts import Act
-from engine.claims.model import Caller, Decision, DropState, Verdict, Window
+from engine.claims.decide import Caller, DropState, Window
+from engine.claims.model import Decision, Verdict
 from engine.claims.wire import ClaimRequest, StoredClaim
 from tests.simulation.store import Asked, Part
 from tests.simulation.stream import Order
@@ -47,7 +48,7 @@ class Judge:
         state = part.state.drops.get(drop_id)
         before = _copied(state, {request.subject for request, _ in asked}) if state is not None else None
         home, told = part.state.home, max(caller.told, part.state.told.get(drop_id, 0))
-        decisions = model.decide_batch(part.state, drop_id, caller, asked, now_ms)
+        decisions = decide.decide_batch(part.state, drop_id, caller, asked, now_ms)
         self.decisions.update(decision.verdict.name for decision in decisions)
         if before is None or home != caller.home or told > before.serial:
             why = "absent" if before is None else "not at home" if home != caller.home else "behind what was told"

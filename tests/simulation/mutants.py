@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from engine.claims import acts, admission, model, service, store
+from engine.claims import acts, admission, decide, service, store
 from engine.claims.batcher import Batcher
 from engine.ledger import remake
 from engine.ledger.homecoming import Homecoming
@@ -10,9 +10,10 @@ from engine.ledger.persist import Outbox, Persister
 from engine.ledger.plan import Plan as RebuildPlan
 from engine.ledger.rebuild import Rebuild
 from engine.ledger.reconcile import Reconciler
-from tests.simulation.mutation import Edit, LuaMutant, Mutant, catch, lua_catch
+from tests.simulation.mutation import Edit, Mutant, catch, lua_catch
 from tests.simulation.network import Weather
 from tests.simulation.plan import Event, Kind, Plan
+from tests.simulation.script_mutants import LUA_MUTANTS
 
 _LOSING = (Kind.FAILOVER, Kind.EMPTIED)
 # The store loses what the ledger has not, while the members are busy.
@@ -40,37 +41,37 @@ MUTANTS = (
         "no limit is checked",
         "never more than the limit",
         "never over the limit",
-        [Edit(model, "decide", "if units + request.quantity > state.limit:", "if False:")],
+        [Edit(decide, "decide", "if units + quantity > state.limit:", "if False:")],
     ),
     Mutant(
         "the limit is one too high",
         "never more than the limit",
         "never over the limit",
-        [Edit(model, "decide", "> state.limit:", "> state.limit + 1:")],
+        [Edit(decide, "decide", "> state.limit:", "> state.limit + 1:")],
     ),
     Mutant(
         "no stock is checked",
         "never more than the stock released so far",
         "never oversold",
-        [Edit(model, "decide", "if left < request.quantity:", "if False:")],
+        [Edit(decide, "decide", "if left < quantity:", "if False:")],
     ),
     Mutant(
         "the last unit is given twice",
         "never more than the stock released so far",
         "never oversold",
-        [Edit(model, "decide", "if left < request.quantity:", "if left + 1 < request.quantity:")],
+        [Edit(decide, "decide", "if left < quantity:", "if left + 1 < quantity:")],
     ),
     Mutant(
         "sold out is said too early",
         "sold out is true when said",
         "sold_out is true when said",
-        [Edit(model, "decide", "if left < request.quantity:", "if left <= request.quantity:")],
+        [Edit(decide, "decide", "if left < quantity:", "if left <= quantity:")],
     ),
     Mutant(
         "a serial is given again",
         "serials have no gap and no double",
         "serials without gap or double",
-        [Edit(model, "decide", "state.serial += 1", "state.serial += request.nonce[0] % 4 > 0")],
+        [Edit(decide, "_take", "state.serial += 1", "state.serial += request.nonce[0] % 4 > 0")],
     ),
     Mutant(
         "a refusal burns stock",
@@ -78,7 +79,7 @@ MUTANTS = (
         "refused burns nothing",
         [
             Edit(
-                model,
+                decide,
                 "decide",
                 "return Decision(Verdict.LIMIT_REACHED",
                 "state.taken[request.item] += 1\n        return Decision(Verdict.LIMIT_REACHED",
@@ -89,20 +90,20 @@ MUTANTS = (
         "the epoch is forgotten",
         "a fenced store accepts nothing",
         "fenced store accepts nothing",
-        [Edit(model, "_shut", "if epoch != state.epoch or state.fenced:", "if False:")],
+        [Edit(decide, "_shut", "caller.epoch != state.epoch or state.fenced", "False")],
         seed=68,
     ),
     Mutant(
         "the home is forgotten",
         "a store that was not compared decides nothing",
         "unready store decides",
-        [Edit(model.PartitionState, "at_home", " if home == self.home else None", "")],
+        [Edit(decide.PartitionState, "at_home", " if home == self.home else None", "")],
     ),
     Mutant(
         "what was told is forgotten by the store",
         "a store that is behind decides nothing",
         "unready store decides",
-        [Edit(model, "decide_batch", " or told > state.serial", "")],
+        [Edit(decide, "decide_batch", " or told > state.serial", "")],
         kinds=(Kind.TAMPERED,),
         seed=152,
     ),
@@ -110,21 +111,21 @@ MUTANTS = (
         "the ticket is not looked up",
         "one ticket, one claim",
         "one ticket, one claim",
-        [Edit(model, "decide", "if known.nonce == request.nonce:", "if False:")],
+        [Edit(decide, "decide", "if known.nonce == request.nonce:", "if False:")],
     ),
     Mutant(
         "a pause is ignored",
         "no claim while paused",
         "claims only while launched",
-        [Edit(model, "_shut", "return Decision(Verdict.PAUSED)", "return None")],
+        [Edit(decide, "_shut", "return Decision(Verdict.PAUSED)", "return None")],
     ),
     Mutant(
         "the window is ignored",
         "no claim outside the window",
         "claims only in the window",
         [  # a ticket ends with the window: only both together let one in
-            Edit(model, "_shut", "if now_ms >= state.closes_ms:", "if False:"),
-            Edit(model, "decide", "if now_ms >= window.expires_at_ms:", "if False:"),
+            Edit(decide, "_shut", "if now_ms >= state.closes_ms:", "if False:"),
+            Edit(decide, "decide", "if now_ms >= window.expires_at_ms:", "if False:"),
         ],
         seed=71,
     ),
@@ -132,21 +133,21 @@ MUTANTS = (
         "a ticket's expiry is ignored",
         "an expired ticket never claims",
         "tickets expire",
-        [Edit(model, "decide", "if now_ms >= window.expires_at_ms:", "if False:")],
+        [Edit(decide, "decide", "if now_ms >= window.expires_at_ms:", "if False:")],
         seed=39,
     ),
     Mutant(
         "a claim is given back twice",
         "a released claim gives back once",
         "released gives back once",
-        [Edit(model, "release", "if known.released:", "if False:")],
+        [Edit(decide, "release", "if known.released:", "if False:")],
         seed=165,
     ),
     Mutant(
         "a release gives nothing back",
         "a released claim gives back once",
         "released gives back once",
-        [Edit(model, "release", "state.taken[known.item] -= known.quantity", "pass")],
+        [Edit(decide, "release", "state.taken[known.item] -= known.quantity", "pass")],
     ),
     Mutant(
         "an act lifts a fence",
@@ -272,7 +273,7 @@ MUTANTS = (
         [
             Edit(RebuildPlan, "add", 'serial_min = max(told, int(fields.get(b"serial", 0)))', "serial_min = 0"),
             Edit(acts, "rebuild", 'partition.told.get(drop_id, 0) > int(act.fields["serial"])', "False"),
-            Edit(model, "decide_batch", " or told > state.serial", ""),
+            Edit(decide, "decide_batch", " or told > state.serial", ""),
         ],
         kinds=_LOSING,
         seed=1580,
@@ -292,7 +293,7 @@ MUTANTS = (
         "mismatched",
         [
             Edit(Homecoming, "_bring_home", "told = int(", "return\n    told = int("),
-            Edit(model, "decide_batch", " or told > state.serial", ""),
+            Edit(decide, "decide_batch", " or told > state.serial", ""),
         ],
         kinds=_LOSING,
         seed=292,
@@ -324,64 +325,6 @@ MUTANTS = (
         "the reconciler finds nothing where nothing is wrong",
         "the reconciler finds nothing wrong",
         [Edit(Reconciler, "_record", "in returned.items()},", "in ()},")],
-    ),
-)
-
-LUA_MUTANTS = (
-    LuaMutant("no limit is checked", "never more than the limit", "claim", "units + quantity > drop.limit", "false"),
-    LuaMutant(
-        "the last unit is given twice", "never more than the stock", "claim", "left < quantity", "left + 1 < quantity"
-    ),
-    LuaMutant(
-        "a serial is given again", "serials have no double", "claim", "serial = serial + 1", "serial = serial + now % 2"
-    ),
-    LuaMutant("the epoch is forgotten", "a fenced store accepts nothing", "claim", "epoch ~= drop.epoch", "false"),
-    LuaMutant(
-        "the home is forgotten", "a new store decides nothing", "claim", "_is_home(home_key, home) and", "true and"
-    ),
-    LuaMutant("what was told is forgotten", "a store behind decides nothing", "claim", "or told > drop.serial", ""),
-    LuaMutant(
-        "the ticket is not looked up", "one ticket, one claim", "claim", "sub(value, at, at + 7) == nonce", "false"
-    ),
-    LuaMutant("a pause is ignored", "no claim while paused", "claim", "drop.status == 'paused'", "false"),
-    LuaMutant("the window is ignored", "no claim outside the window", "claim", "now >= drop.closes_ms", "false"),
-    LuaMutant("a ticket's expiry is ignored", "an expired ticket never claims", "claim", "now >= expires", "false"),
-    LuaMutant(
-        "only a part is in the outbox", "it reaches the ledger", "claim", "table.concat(accepted)", "accepted[1]"
-    ),
-    LuaMutant(
-        "given back twice", "a released claim gives back once", "release", "string.byte(value, at + 15) == 1", "false"
-    ),
-    LuaMutant("nothing is given back", "a released claim gives back once", "release", "- quantity)", "- 0)"),
-    LuaMutant("an act lifts a fence", "a fenced store accepts nothing", "control", "fields[i + 1] = drop.epoch", ""),
-    LuaMutant(
-        "an act sets counters to zero",
-        "counters are never made again",
-        "control",
-        "not (drop and drop.taken[item])",
-        "true",
-    ),
-    LuaMutant(
-        "a rebuild replaces what is not fenced",
-        "a rebuilt store equals the old one",
-        "rebuild",
-        "found[3] and found[3] ~= fields[i + 1]",
-        "false",
-    ),
-    LuaMutant(
-        "a rebuild does not miss its claims",
-        "a rebuilt store equals the old one",
-        "rebuild",
-        "made ~= subjects",
-        "false",
-    ),
-    LuaMutant("any store settles", "a new store decides nothing", "settle", "home ~= compared", "false"),
-    LuaMutant(
-        "a repair does not look first",
-        "repairs change only what was seen",
-        "repair",
-        "(found[i] or '') ~=",
-        "false and '' ~=",
     ),
 )
 

@@ -56,13 +56,14 @@ class Mutant:
 
 @dataclass(frozen=True, slots=True)
 class LuaMutant:
-    """A fault in a script's text."""
+    """A fault in a script's text, which `machine` must notice."""
 
     name: str
     promise: str
     script: str
     old: str
     new: str
+    machine: Any = StoreMachine
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,15 +118,15 @@ def _edited(edit: Edit) -> Any:
 def lua_catch(mutant: LuaMutant) -> str | None:
     """What the property test says when a script is not as the model; None when it notices nothing."""
 
-    def text_of(_machine: StoreMachine, script: lua.Script) -> str:
+    def text_of(_machine: object, script: lua.Script) -> str:
         if script.name != mutant.script:
             return script.text
         assert mutant.old in script.text, f"{mutant.script} does not contain {mutant.old!r}"
         return script.text.replace(mutant.old, mutant.new)
 
-    machine = type("Machine", (StoreMachine,), {"redis": fakeredis.FakeStrictRedis(), "text_of": text_of})
+    broken = type("Machine", (mutant.machine,), {"redis": fakeredis.FakeStrictRedis(), "text_of": text_of})
     try:
-        run_state_machine_as_test(machine, settings=_SETTINGS)
+        run_state_machine_as_test(broken, settings=_SETTINGS)
     except Exception as error:  # noqa: BLE001 (whatever it says, it has noticed)
         return type(error).__name__
     return None

@@ -1,4 +1,4 @@
-"""The store of a run: Valkey's place is taken by the pure model (engine/claims/model.py, acts.py).
+"""The store of a run: Valkey's place is taken by the pure model (engine/claims/decide.py, acts.py).
 
 All that writes is a command in a log, like the file of `appendfsync always`: an answer waits until its command is on
 disk (and, at the level `replica`, on the replica). After a crash the store is what its log says up to some point behind
@@ -13,9 +13,10 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, NamedTuple, Protocol
 
-from engine.claims import acts, model
+from engine.claims import acts, decide
 from engine.claims.acts import Act, Change
-from engine.claims.model import Caller, Decision, PartitionState, Verdict, Window
+from engine.claims.decide import Caller, PartitionState, Window
+from engine.claims.model import Decision, Verdict
 from engine.claims.wire import WINDOW_BYTES, ClaimRequest, StoredClaim, pack_stored, unpack_request, unpack_stored
 from tests.simulation.network import Server
 from tests.simulation.stream import Stream
@@ -34,7 +35,7 @@ class Place(NamedTuple):
 
 @lru_cache(maxsize=1_024)
 def place_of(key: str) -> Place:
-    found = re.fullmatch(r"fc:\{(\d+)\}:(home|told|outbox|drop:([a-z0-9-]+)(:claims|:made)?)", key)
+    found = re.fullmatch(r"fc:\{(\d+)\}:(home|told|outbox|drop:([a-z0-9-]+)(:claims|:made|:tally|:prizes)?)", key)
     assert found is not None, key
     return Place(int(found[1]), (found[4] or ":drop")[1:] if found[3] else found[2], found[3] or "")
 
@@ -195,18 +196,19 @@ class Store(Server):
         raise AssertionError(command)
 
     def claim(self, part: Part, place: Place, _keys: Sequence[str], values: Values, now_ms: int) -> list[Any]:
-        home, drop_id, epoch, told, *arguments = values
+        home, drop_id, epoch, told, relatives, *arguments = values
         asked: Asked = []
         for argument in arguments:
             assert isinstance(argument, bytes)
             window = Window(int.from_bytes(argument[:6], "big"), int.from_bytes(argument[6:WINDOW_BYTES], "big"))
             asked.append((unpack_request(argument, WINDOW_BYTES)[0], window))
-        caller, name = Caller(str(home), int(epoch), int(told)), str(drop_id)
+        family = tuple(filter(None, str(relatives).split(",")))
+        caller, name = Caller(str(home), int(epoch), int(told), family), str(drop_id)
         known = part.state.at_home(name, caller.home)
         if self._judge is not None:
             decisions = self._judge.claimed(part, place.partition, name, caller, asked, now_ms)
         else:
-            decisions = model.decide_batch(part.state, name, caller, asked, now_ms)
+            decisions = decide.decide_batch(part.state, name, caller, asked, now_ms)
         accepted = [at for at, decision in enumerate(decisions) if decision.verdict is Verdict.ACCEPTED]
         if accepted and known is not None:
             packed = b"".join(bytes(arguments[at])[WINDOW_BYTES:] for at in accepted)  # type: ignore[arg-type]
@@ -221,7 +223,7 @@ class Store(Server):
         state = part.state.at_home(name, str(home))
 
         def do() -> str:
-            return model.release(state, who, number, int(epoch))
+            return decide.release(state, who, number, int(epoch))
 
         said = self._judge.released(part, place.partition, (name, who, number), do) if self._judge else do()
         if said == "released" and state is not None:
@@ -232,15 +234,17 @@ class Store(Server):
         return f"{said}:{now_ms}".encode() if said == "released" else said.encode()
 
     def control(self, part: Part, _place: Place, _keys: Sequence[str], values: Values, now_ms: int) -> bytes:
-        home, drop_id, revision, act, text, *flat = (str(value) for value in values)
+        home, drop_id, revision, act, text, _, *flat = (str(value) for value in values)
         said = acts.control(
             part.state, drop_id, home, Act(int(revision), act, dict(zip(flat[::2], flat[1::2], strict=True)))
         )
         return self._acted(part, said, drop_id, revision, text, now_ms)
 
     def rebuild(self, part: Part, place: Place, _keys: Sequence[str], values: Values, now_ms: int) -> bytes:
-        drop_id, revision, act, text, subjects, *flat = (str(value) for value in values)
-        done = Act(int(revision), act, dict(zip(flat[::2], flat[1::2], strict=True)))
+        drop_id, revision, act, text, subjects, _, tallies, *flat = (str(value) for value in values)
+        pairs = list(zip(flat[::2], flat[1::2], strict=True))
+        fields, counts = dict(pairs[int(tallies) :]), dict(pairs[: int(tallies)])
+        done = Act(int(revision), act, fields, tallies=counts)
         if self._judge is not None:
             said = self._judge.rebuilt(part, place.partition, drop_id, done, int(subjects))
         else:

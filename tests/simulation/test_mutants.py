@@ -2,8 +2,9 @@
 
 import pytest
 
-from tests.simulation.mutants import LUA_MUTANTS, MUTANTS
+from tests.simulation.mutants import MUTANTS
 from tests.simulation.mutation import LuaMutant, Mutant, catch, lua_catch
+from tests.simulation.script_mutants import LUA_MUTANTS
 from tests.simulation.world import World
 
 

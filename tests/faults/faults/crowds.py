@@ -100,7 +100,7 @@ async def _fill(stores: Stores, drop_id: str) -> None:
         for number in range(number + 1, number + 1 + BATCH_CLAIMS_MAX):  # noqa: B020 (counts on from batch to batch)
             member = f"{drop_id}-{number}".ljust(MEMBER_ID_BYTES_MAX, "x")
             batch.append(window + pack_request(ClaimRequest(number.to_bytes(8, "big"), 1, 1, member, member)))
-        decided = await store.claim_batch(stores.scripts, 0, drop_id, drop.epoch, 0, batch)
+        decided = await store.claim_batch(stores.scripts, 0, store.Believed(drop_id, drop.epoch), 0, batch)
         assert all(type(found) is int for found in decided.decisions), decided.decisions[:3]
 
 
