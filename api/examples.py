@@ -53,6 +53,16 @@ _DETAILS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
         "the limit is 1 for each member on this drop, and you hold 1",
         {"limit": "limit_per_member", "limit_per_member": 1, "held": 1, "remaining": 0},
     ),
+    "campaign-limit-reached": (
+        "the limit of this campaign is 1 for each person a day, and you hold 1; it counts anew from 2025-06-14T16:00:00Z",
+        {
+            "limit": "per_day",
+            "limit_per_person": 1,
+            "held": 1,
+            "remaining": 0,
+            "counts_anew_at": "2025-06-14T16:00:00+00:00",
+        },
+    ),
     "sold-out": (
         "sold out; more is released at 2025-06-14T07:00:00+00:00",
         {"left": 0, "next_release_at": "2025-06-14T07:00:00+00:00"},

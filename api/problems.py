@@ -27,6 +27,7 @@ _TYPE = "https://flashclaim.example/problems/"
 # code: status, title. The codes are the API's contract; docs/reference/answers.md shows each with an example.
 PROBLEMS: Mapping[str, tuple[int, str]] = {
     "limit-reached": (409, "Limit reached"),
+    "campaign-limit-reached": (409, "Limit of the campaign reached"),
     "sold-out": (409, "Sold out"),
     "not-open": (409, "Not open yet"),
     "paused": (409, "Paused"),

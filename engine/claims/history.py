@@ -43,6 +43,17 @@ _COLUMNS = (
     claims.c.town,
     claims.c.slogan,
 )
+
+
+class Group(NamedTuple):
+    """Claims that every counter of the store counts alike."""
+
+    item: int
+    town: int
+    slogan: int
+
+
+_GROUP = (claims.c.item, claims.c.town, claims.c.slogan)
 _KEY = (claims.c.drop_id, claims.c.partition, claims.c.serial)
 
 
@@ -115,31 +126,31 @@ async def last_serial(connection: AsyncConnection, drop_id: str, partition: int)
 
 async def sums(
     connection: AsyncConnection, drop_id: str, partition: int, first: int, last: int
-) -> dict[int, tuple[int, int]]:
-    """Per item: claims and units of the serials from `first` to `last` (primary key)."""
+) -> dict[Group, tuple[int, int]]:
+    """Per group: claims and units of the serials from `first` to `last` (primary key)."""
     rows = await connection.execute(
-        select(claims.c.item, func.count(), func.sum(claims.c.quantity))
+        select(*_GROUP, func.count(), func.sum(claims.c.quantity))
         .where(*_in(drop_id, partition), claims.c.serial.between(first, last))
-        .group_by(claims.c.item)
+        .group_by(*_GROUP)
     )
-    return {item: (count, units) for item, count, units in rows}
+    return {Group(*of): (count, units) for *of, count, units in rows}
 
 
 async def returned(
     connection: AsyncConnection, drop_id: str, partition: int, last: int, until_ms: int
-) -> dict[int, tuple[int, int]]:
-    """Per item: units given back until a moment and later, of serials up to `last` (index `claims_released_idx`)."""
+) -> dict[Group, tuple[int, int]]:
+    """Per group: units given back until a moment and later, of serials up to `last` (index `claims_released_idx`)."""
     is_by_then = claims.c.released_at <= from_ms(until_ms)
     rows = await connection.execute(
         select(
-            claims.c.item,
+            *_GROUP,
             func.coalesce(func.sum(claims.c.quantity).filter(is_by_then), 0),
             func.coalesce(func.sum(claims.c.quantity).filter(~is_by_then), 0),
         )
         .where(*_in(drop_id, partition), claims.c.released_at.is_not(None), claims.c.serial <= last)
-        .group_by(claims.c.item)
+        .group_by(*_GROUP)
     )
-    return {item: (by_then, later) for item, by_then, later in rows}
+    return {Group(*of): (by_then, later) for *of, by_then, later in rows}
 
 
 async def skipped(connection: AsyncConnection, drop_id: str, partition: int) -> list[tuple[int, int]]:

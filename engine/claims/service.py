@@ -59,6 +59,7 @@ class Claims:
         self._backlog = backlog
         self._partitions = settings.partitions
         self._ticket_ttl_ms = settings.ticket_ttl_s * 1000
+        self._towns = settings.towns
         self.use_keys(settings)
         self._turns = Turns()
         self._renewed_s = float("-inf")
@@ -90,10 +91,16 @@ class Claims:
             quantity=admission.checked_quantity(quantity),
             member=session.member_id,
             subject=session.subject,
+            town=self._town(session) if spec.allotments else 0,
         )
         gates.check(self._ticket_keys, drop, session, proof, now_ms)
         ticket = seal(self._ticket_keys, drop.id, request, drop.opens_ms, expires_ms)
         return IssuedTicket(ticket, drop.opens_ms, expires_ms)
+
+    def _town(self, session: Session) -> int:
+        """The number of the town that a member belongs to; 0 where it is not known."""
+        town = self._towns.named(session.attributes.get("town", ""))
+        return 0 if town is None else town.number
 
     def challenge(self, session: Session, drop: Drop) -> Mapping[str, object] | None:
         """What the drop asks of the session's member before a ticket; None when it asks for nothing."""

@@ -57,7 +57,7 @@ def zone_name(name: str) -> str:
         ZoneInfo(name)
     except (ValueError, OSError):
         raise PydanticCustomError(
-            "time_zone", "{name!r} is no time zone: write one like Asia/Shanghai", {"name": name[:60]}
+            "time_zone", "'{name}' is no time zone: write one like Asia/Shanghai", {"name": name[:60]}
         ) from None
     return name
 

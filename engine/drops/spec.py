@@ -45,7 +45,7 @@ Texts = Annotated[dict[Literal["zh", "en"], Text], Field(min_length=1)]
 Stock = Annotated[int, Field(ge=0, le=STOCK_MAX, strict=True)]
 Eligibility = dict[Literal["town", "sector"], "Condition"]
 _CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f]")
-_AMENDABLE = ("title", "opens_at", "closes_at", "limit_per_member", "eligibility", "proof_of_work")
+_AMENDABLE = ("title", "opens_at", "closes_at", "limit_per_member", "eligibility", "proof_of_work", "campaign")
 
 
 class SpecInvalid(Invalid):

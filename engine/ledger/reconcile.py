@@ -26,7 +26,7 @@ from engine.drops.model import Actor, Drop, Status
 from engine.drops.service import Drops
 from engine.errors import FlashclaimError
 from engine.ledger import balance, migrations
-from engine.ledger.balance import Books, Finding, Record, Remedy, Units
+from engine.ledger.balance import Books, Finding, Flow, Record, Remedy, Units
 from engine.ledger.homecoming import Homecoming, Known, Standing, bring_back, known_by, standing
 from engine.ledger.locks import held
 from engine.ledger.remake import stored_claim
@@ -60,7 +60,7 @@ class _Memo:
     since_s: float
     counted: int = 0
     claims: int = 0
-    claimed: dict[int, int] = field(default_factory=dict)
+    claimed: dict[history.Group, int] = field(default_factory=dict)
     books: Books | None = None
     mark: bytes = b"0-0"
     cursor: int = 0
@@ -156,9 +156,10 @@ class Reconciler:
         async with self._stores.redis.pipeline(transaction=True) as pipeline:
             pipeline.time()
             pipeline.hgetall(keys.drop(partition, drop.id))
+            pipeline.hgetall(keys.tally(partition, drop.id))
             pipeline.xrevrange(keys.outbox(partition), count=1)
             pipeline.hget(keys.told(partition), drop.id)
-            (now_s, now_us), fields, last, told = await pipeline.execute()
+            (now_s, now_us), fields, tallies, last, told = await pipeline.execute()
         known = known_by(fields)
         found = standing(Known(drop.revision, drop.epoch, serial), known, int(told or 0))
         if found in (Standing.MISSING, Standing.BEHIND):
@@ -167,7 +168,7 @@ class Reconciler:
         memo.suspected.discard(_ASTRAY)
         memo.mark = last[0][0] if last else b"0-0"
         # The ids of the outbox never go back: a clock that was set back takes no wave and no release back either.
-        memo.books = _books(fields, max(int(now_s) * 1000 + int(now_us) // 1000, entry_order(memo.mark)[0]))
+        memo.books = _books(fields, tallies, max(int(now_s) * 1000 + int(now_us) // 1000, entry_order(memo.mark)[0]))
         return True
 
     async def _astray(self, drop: Drop, partition: int, memo: _Memo, found: Standing) -> None:
@@ -198,9 +199,9 @@ class Reconciler:
         self, connection: AsyncConnection, drop: Drop, partition: int, memo: _Memo, books: Books
     ) -> Record:
         sums = await history.sums(connection, drop.id, partition, memo.counted + 1, books.serial)
-        for item, (count, claimed) in sums.items():
+        for group, (count, claimed) in sums.items():
             memo.claims += count
-            memo.claimed[item] = memo.claimed.get(item, 0) + claimed
+            memo.claimed[group] = memo.claimed.get(group, 0) + claimed
         memo.counted = max(memo.counted, books.serial)
         returned = await history.returned(connection, drop.id, partition, books.serial, books.at_ms)
         skipped = await history.skipped(connection, drop.id, partition)
@@ -208,9 +209,7 @@ class Reconciler:
             revision=drop.revision,
             claims=memo.claims,
             skipped=sum(last - first + 1 for first, last in skipped),
-            claimed=dict(memo.claimed),
-            returned={item: by_then for item, (by_then, _) in returned.items()},
-            returned_later={item: later for item, (_, later) in returned.items()},
+            flows={group: Flow(units, *returned.get(group, (0, 0))) for group, units in memo.claimed.items()},
         )
 
     async def _compare_claims(
@@ -244,6 +243,8 @@ class Reconciler:
                 await self._drops.reapply(drop.id)
             case Remedy.RECOUNT:
                 is_done = await self._recount(drop, partition, books, record)
+            case Remedy.RECOUNT_TALLIES:
+                is_done = await self._recount_tallies(drop, partition, books, record)
             case Remedy.PUT_BACK:
                 is_done = await self._put_back(drop, partition, forgotten[finding.detail])
             case Remedy.PAUSE:
@@ -255,8 +256,21 @@ class Reconciler:
     async def _recount(self, drop: Drop, partition: int, books: Books, record: Record) -> bool:
         triples: list[str | int] = ["serial", books.serial, books.serial]
         for item, taken in books.taken.items():
-            triples += [f"taken:{item}", taken, record.issued(item)]
+            triples += [f"taken:{item}", taken, record.of_item(item).issued]
+        for (item, town), taken in books.town_taken.items():
+            triples += [f"taken:{item}:{town}", taken, record.of_town(item, town).issued]
+        if books.dealt is not None:
+            triples += ["dealt", books.dealt, record.dealt(blank=len(books.taken))]
         return await self._repair(keys.drop(partition, drop.id), partition, triples)
+
+    async def _recount_tallies(self, drop: Drop, partition: int, books: Books, record: Record) -> bool:
+        """A tally that is as it was in the books has met no claim since, so it may be set by itself."""
+        triples: list[str | int] = []
+        for town, slogan in sorted(books.tallies.keys() | record.tallies()):
+            flow, tally = record.of_tally(town, slogan), books.tallies.get((town, slogan))
+            if not flow.explains(tally or 0):
+                triples += [f"{town}:{slogan}", "" if tally is None else tally, flow.issued]
+        return await self._repair(keys.tally(partition, drop.id), partition, triples)
 
     async def _put_back(self, drop: Drop, partition: int, row: history.RecordedClaim) -> bool:
         place = keys.claims(partition, drop.id)
@@ -286,15 +300,24 @@ class Reconciler:
 _ASTRAY = "the drop's state is missing or behind"
 
 
-def _books(fields: Mapping[bytes, bytes], at_ms: int) -> Books:
+def _books(fields: Mapping[bytes, bytes], tallies: Mapping[bytes, bytes], at_ms: int) -> Books:
     waves = [tuple(map(int, wave.split(b":"))) for wave in fields[b"waves"].split(b",") if wave]
+    allotted = [tuple(map(int, part.split(b":")[:2])) for part in fields[b"allotments"].split(b",") if part]
     return Books(
         at_ms=at_ms,
         revision=int(fields[b"revision"]),
         serial=int(fields[b"serial"]),
         taken={item: int(fields[b"taken:%d" % item]) for item in range(1, int(fields[b"items"]) + 1)},
         waves=[(at, item, quantity) for at, item, quantity in waves],
+        town_taken={(item, town): int(fields[b"taken:%d:%d" % (item, town)]) for item, town in allotted},
+        tallies={_pair(name): int(units) for name, units in tallies.items()},
+        dealt=int(fields[b"dealt"]) if int(fields[b"prizes"]) else None,
     )
+
+
+def _pair(name: bytes) -> tuple[int, int]:
+    town, slogan = map(int, name.split(b":"))
+    return town, slogan
 
 
 async def _pause(stop: asyncio.Event) -> None:

@@ -294,8 +294,8 @@ async def test_the_openapi_document_has_an_example_of_every_answer(api: Api) -> 
         for code in answer["content"].get("application/problem+json", {}).get("examples", {})
     }
     assert shown >= {
-        "limit-reached", "sold-out", "not-open", "paused", "closed", "claim-released", "ticket-invalid",
-        "ticket-expired",
+        "limit-reached", "campaign-limit-reached", "sold-out", "not-open", "paused", "closed", "claim-released",
+        "ticket-invalid", "ticket-expired",
         "no-such-drop", "slow-down", "overloaded", "outcome-unknown", "store-unavailable", "not-ready",
     }  # fmt: skip
     assert claim["201"]["content"]["application/json"]["example"]["serial"]

@@ -168,7 +168,7 @@ def test_every_verdict_has_its_problem() -> None:
     from api.problems import PROBLEMS
 
     facts: dict[Verdict, tuple[int, ...]] = dict.fromkeys(Verdict, (1,))
-    facts |= {Verdict.LIMIT_REACHED: (1, 1), Verdict.SOLD_OUT: (0, 0)}
+    facts |= {Verdict.LIMIT_REACHED: (1, 1), Verdict.SOLD_OUT: (0, 0), Verdict.CAMPAIGN_LIMIT_REACHED: (2, 1, 1, 0)}
     for verdict in set(Verdict) - {Verdict.ACCEPTED, Verdict.REPEATED}:
         found = refusal(Decision(verdict, facts=facts[verdict]), 0)
         assert found.code in PROBLEMS

@@ -256,6 +256,8 @@ def _hash(store: Store, place: Place) -> dict[bytes, bytes]:
     state: DropState | None = partition.drops.get(place.drop_id)
     if state is None:
         return {}
+    if place.kind == "tally":
+        return {b"%d:%d" % pair: b"%d" % units for pair, units in state.tallies.items()}
     if place.kind == "claims":
         return {subject.encode(): acts.packed(state.claims, subject) for subject in state.claims}
     return {name.encode(): value.encode() for name, value in acts.fields_of(state).items()}

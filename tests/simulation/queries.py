@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from datetime import datetime
 
-from engine.claims.history import RecordedClaim
+from engine.claims.history import Group, RecordedClaim
 from engine.drops.model import Control, Drop, Verb, after, to_ms
 from engine.ids import ClaimId
 from engine.ledger.actions import Action
@@ -48,28 +48,28 @@ class Claims:
     @staticmethod
     async def sums(
         connection: Connection, drop_id: str, partition: int, first: int, last: int
-    ) -> dict[int, tuple[int, int]]:
-        def ask(ledger: Ledger) -> dict[int, tuple[int, int]]:
-            count, units = Counter[int](), Counter[int]()
+    ) -> dict[Group, tuple[int, int]]:
+        def ask(ledger: Ledger) -> dict[Group, tuple[int, int]]:
+            count, units = Counter[Group](), Counter[Group]()
             for serial, row in ledger.rows(drop_id, partition).items():
                 if first <= serial <= last:
-                    count[row.item] += 1
-                    units[row.item] += row.quantity
-            return {item: (count[item], units[item]) for item in sorted(count)}
+                    count[_group(row)] += 1
+                    units[_group(row)] += row.quantity
+            return {group: (count[group], units[group]) for group in sorted(count)}
 
         return dict(await connection.query(ask))
 
     @staticmethod
     async def returned(
         connection: Connection, drop_id: str, partition: int, last: int, until_ms: int
-    ) -> dict[int, tuple[int, int]]:
-        def ask(ledger: Ledger) -> dict[int, tuple[int, int]]:
-            by_then, later = Counter[int](), Counter[int]()
+    ) -> dict[Group, tuple[int, int]]:
+        def ask(ledger: Ledger) -> dict[Group, tuple[int, int]]:
+            by_then, later = Counter[Group](), Counter[Group]()
             for serial, row in ledger.rows(drop_id, partition).items():
                 if row.released_at is not None and serial <= last:
                     units = by_then if to_ms(row.released_at) <= until_ms else later
-                    units[row.item] += row.quantity
-            return {item: (by_then[item], later[item]) for item in sorted(by_then | later)}
+                    units[_group(row)] += row.quantity
+            return {group: (by_then[group], later[group]) for group in sorted(by_then | later)}
 
         return dict(await connection.query(ask))
 
@@ -79,6 +79,10 @@ class Claims:
             return [(first, last) for of, first, last in skipped(ledger, drop_id) if of == partition]
 
         return list(await connection.query(ask))
+
+
+def _group(row: RecordedClaim) -> Group:
+    return Group(row.item, row.town, row.slogan)
 
 
 def skipped(ledger: Ledger, drop_id: str) -> list[tuple[int, int, int]]:

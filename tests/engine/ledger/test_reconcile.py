@@ -13,13 +13,13 @@ from sqlalchemy import text
 from structlog.testing import capture_logs
 
 from engine.claims import keys
-from engine.claims.history import RecordedClaim
+from engine.claims.history import Group, RecordedClaim
 from engine.claims.model import LimitReached, Paused
 from engine.claims.wire import StoredClaim
 from engine.drops.model import Status
 from engine.ids import ClaimId, DropId
 from engine.ledger import actions, balance, reconcile
-from engine.ledger.balance import Books, Record, Remedy, Units
+from engine.ledger.balance import Books, Flow, Record, Remedy, Units
 from engine.ledger.rebuild import Rebuild
 from engine.ledger.reconcile import Reconciler
 from engine.runtime.connections import Stores
@@ -28,7 +28,7 @@ from tests.factories.rushed import BOSS, CLAIMS, Rushed
 
 CLAIMS_KEY, DROP_KEY = keys.claims(0, "trial"), keys.drop(0, "trial")
 BOOKS = Books(at_ms=1_000, revision=2, serial=10, taken={1: 8}, waves=[(500, 1, 20), (2_000, 1, 10)])
-RECORD = Record(revision=2, claims=10, skipped=0, claimed={1: 10}, returned={1: 2})
+RECORD = Record(revision=2, claims=10, skipped=0, flows={Group(1, 0, 0): Flow(10, 2)})
 
 
 class TestBalance:
@@ -45,7 +45,7 @@ class TestBalance:
             ({"taken": {1: 9}}, {}, Remedy.RECOUNT, "counts 9 taken, the ledger 8"),
             ({}, {"claims": 9}, Remedy.PAUSE, "gave 10 serials"),
             ({}, {"claims": 9, "skipped": 0}, Remedy.PAUSE, "the ledger has 9"),
-            ({"taken": {1: 21}}, {"claimed": {1: 23}}, Remedy.PAUSE, "oversold by 1"),
+            ({"taken": {1: 21}}, {"flows": {Group(1, 0, 0): Flow(23, 2)}}, Remedy.PAUSE, "oversold by 1"),
         ],
     )
     def test_each_difference_has_its_remedy(
@@ -59,7 +59,7 @@ class TestBalance:
         assert words in found.detail
 
     def test_skipped_serials_are_no_loss(self) -> None:
-        assert balance.compare(BOOKS, Record(2, 7, 3, {1: 10}, {1: 2})) == []
+        assert balance.compare(BOOKS, Record(2, 7, 3, RECORD.flows)) == []
 
     @pytest.mark.parametrize(
         ("stored", "remedy"),
