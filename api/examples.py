@@ -54,7 +54,7 @@ _DETAILS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
         {"limit": "limit_per_member", "limit_per_member": 1, "held": 1, "remaining": 0},
     ),
     "campaign-limit-reached": (
-        "the limit of this campaign is 1 for each person a day, and you hold 1; it counts anew from 2025-06-14T16:00:00Z",
+        "the limit of this campaign is 1 for each person a day, and you hold 1; it counts anew from 2025-06-14T16:00Z",
         {
             "limit": "per_day",
             "limit_per_person": 1,

@@ -80,8 +80,8 @@ async def challenge(drop_id: str, use: ServicesDep, session: SessionDep) -> dict
         200: shown(CLAIM, "This ticket was accepted before: the same claim again"),
         **declared(
             "limit-reached", "campaign-limit-reached", "sold-out", "not-open", "paused", "closed", "claim-released",
-            "ticket-invalid", "ticket-expired", "no-such-drop", "method-not-allowed", *BODY, "claim-invalid", "slow-down",
-            "denied", "overloaded", "outcome-unknown", "store-unavailable", "not-ready",
+            "ticket-invalid", "ticket-expired", "no-such-drop", "method-not-allowed", *BODY, "claim-invalid",
+            "slow-down", "denied", "overloaded", "outcome-unknown", "store-unavailable", "not-ready",
         ),
     },
     openapi_extra={**_WISH, "parameters": [_TICKET_HEADER, _CLIENT_KEY_HEADER]},

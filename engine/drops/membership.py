@@ -55,7 +55,7 @@ def zone_name(name: str) -> str:
     """The name of a time zone that is known here, such as Asia/Shanghai."""
     try:
         ZoneInfo(name)
-    except (ValueError, OSError):
+    except (KeyError, ValueError, OSError):
         raise PydanticCustomError(
             "time_zone", "'{name}' is no time zone: write one like Asia/Shanghai", {"name": name[:60]}
         ) from None
