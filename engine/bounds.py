@@ -65,6 +65,7 @@ REQUEST_BODY_BYTES_MAX = 1_048_576  # a drop of 64 items and 256 waves is about 
 # the default is six minutes without a ledger.
 OUTBOX_BYTES_MAX = 1_000_000_000
 OUTBOX_LOOK_S = 0.5  # between two looks; meanwhile 20,000 claims or 1.2 MB may come
+OUTBOX_RELIEF = 0.9  # of the bound: a full outbox is full until it is below this, for its size is an estimate
 OUTBOX_SAMPLES = 10  # nodes that the store weighs to tell a stream's size: 10 take it a few µs
 
 LEDGER_STATEMENT_S_MAX = 60.0  # for a worker's read, a rebuild, an audit
