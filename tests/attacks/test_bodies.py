@@ -29,6 +29,7 @@ ROUTES = [
     ("POST", "/v1/drops/trial/restock", "operator"),
     ("PUT", "/v1/members/m-1", "operator"),
     ("POST", "/v1/drops/trial/ticket", "member"),
+    ("POST", "/v1/drops/trial/quiz/answers", "member"),
     ("POST", "/v1/drops/trial/claims", "ticket"),
     ("POST", "/v1/receipts/verify", "nobody"),
 ]
