@@ -19,7 +19,7 @@ from engine.bounds import (
     QUIZ_S_MAX,
     SLOGANS_MAX,
 )
-from engine.drops.fields import Faults, Identifier, Part, Text, Texts, refuse, twice
+from engine.drops.fields import Faults, Identifier, Part, Text, Texts, at_most, refuse, twice
 from engine.towns import TOWNS_MAX
 
 
@@ -34,7 +34,7 @@ class Location(Part):
 
     towns: Annotated[
         Annotated[Literal["any"], Tag("[any]")]
-        | Annotated[tuple[Text, ...], Field(min_length=1, max_length=TOWNS_MAX), Tag("[some]")],
+        | Annotated[tuple[Text, ...], Field(min_length=1), at_most(TOWNS_MAX), Tag("[some]")],
         Discriminator(lambda value: "[any]" if isinstance(value, str) else "[some]"),
     ] = "any"
 
@@ -47,7 +47,7 @@ class SloganChoice(Part):
 class Slogan(Part):
     """Slogans of which a member chooses one; its number in the ticket is its place here, from 1."""
 
-    choices: Annotated[tuple[SloganChoice, ...], Field(min_length=1, max_length=SLOGANS_MAX)]
+    choices: Annotated[tuple[SloganChoice, ...], Field(min_length=1), at_most(SLOGANS_MAX)]
 
     @model_validator(mode="after")
     def _is_legal(self) -> Self:
@@ -64,7 +64,7 @@ class Question(Part):
 
     id: Identifier
     question: Texts
-    choices: Annotated[tuple[Texts, ...], Field(min_length=2, max_length=QUIZ_CHOICES_MAX)]
+    choices: Annotated[tuple[Texts, ...], Field(min_length=2), at_most(QUIZ_CHOICES_MAX)]
     answer: Annotated[int, Field(ge=1, le=QUIZ_CHOICES_MAX, strict=True)]
 
     @model_validator(mode="after")
@@ -86,7 +86,7 @@ class Quiz(Part):
     pass_mark: Annotated[int, Field(ge=1, le=QUIZ_QUESTIONS_MAX, strict=True)]
     attempts: Annotated[int, Field(ge=1, le=QUIZ_ATTEMPTS_MAX, strict=True)]
     time_limit_s: Annotated[int, Field(ge=1, le=QUIZ_S_MAX, strict=True)]
-    bank: Annotated[tuple[Question, ...], Field(min_length=1, max_length=QUIZ_BANK_MAX)]
+    bank: Annotated[tuple[Question, ...], Field(min_length=1), at_most(QUIZ_BANK_MAX)]
 
     @model_validator(mode="after")
     def _is_legal(self) -> Self:

@@ -10,8 +10,11 @@ import httpx
 import pytest
 from sqlalchemy import text
 
+from api.app import create_app
+from engine.rates import control
 from engine.runtime.connections import Stores
-from tests.api.conftest import Api, problem
+from engine.runtime.settings import Settings
+from tests.api.conftest import Api, problem, running
 from tests.factories.drops import drop_json
 from tests.factories.gates import answers_to, quiz_json
 
@@ -162,6 +165,22 @@ class TestRefused:
         problem(await api.client.post(START, headers=api.bearer(town="大朗")), 409, "closed")
         async with stores.ledger.connect() as connection:
             assert await connection.scalar(text("select count(*) from quiz_attempts")) == 0
+
+
+async def test_its_routes_are_within_the_rates_of_ticket_requests(
+    settings: Settings, stores: Stores, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(control, "HELD_S", 0.02)
+    app = create_app(settings.model_copy(update={"member_claims_per_second": 1, "member_claims_burst": 2}))
+    async with running(app) as client:
+        api = Api(client, app.state.services.sessions)
+        await api.launched(gates={"quiz": quiz_json(), "list": "veterans"})
+        await begun(api)
+        problem(await post(api, "/v1/drops/trial/list"), 403, "not-on-list")
+        for path, body in ((START, None), (ANSWERS, {"attempt": 1, "answers": {}}), ("/v1/drops/trial/ticket", None)):
+            found = problem(await post(api, path, body), 429, "slow-down")
+            assert found["whose"] == "member"
+        await begun(api, "m-2")
 
 
 class TestAnswersStayHere:

@@ -4,6 +4,7 @@ A refusal for a rate is kept back: the tests that are not about that shorten it.
 """
 
 import asyncio
+import json
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from engine.rates import control
 from tests.contract.conftest import Start
 from tests.contract.front import REQUEST_ID, Front, claim_request, told
 from tests.contract.line import Answer, request
+from tests.factories.gates import DALANG, DONGKENG, SLOGANS
 from tests.factories.proofs import solved
 
 FORGED = "AQEFdHJpYWw" + "A" * 80
@@ -243,6 +245,18 @@ class TestGate:
         await front.launched("open")
         asked = told(await front.ask(request("GET", "/v1/drops/open/challenge", headers)), 200)
         assert asked == {"gates": []}
+
+    async def test_a_place_and_a_slogan_are_judged_and_told(self, front: Front) -> None:
+        await front.launched(gates={"location": {"towns": ["大朗"]}, "slogan": SLOGANS})
+        told(await front.ask(front.ticket_request()), 428, "location-required")
+        there = json.dumps({"location": DONGKENG, "slogan": "moon"}).encode()
+        told(await front.ask(front.ticket_request(body=there)), 403, "wrong-town")
+        swapped = json.dumps({"location": {"lat": DALANG["lon"], "lon": DALANG["lat"]}}).encode()
+        told(await front.ask(front.ticket_request(body=swapped)), 422, "location-invalid")
+        here = json.dumps({"location": DALANG, "slogan": "moon"}).encode()
+        found = told(await front.ask(front.ticket_request(body=here)), 200)
+        assert (found["town"], found["slogan"]) == ("大朗", "moon")
+        told(await front.ask(claim_request(str(found["ticket"]))), 201)
 
     async def test_a_claim_takes_no_proof(self, front: Front) -> None:
         await front.launched()
