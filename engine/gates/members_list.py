@@ -11,20 +11,21 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from engine.drops.model import Drop
 from engine.errors import Refused
 from engine.gates.model import Case, Given, Passed, check_pass
+from engine.members.model import Session
 
 
 class Lists(Protocol):
     """The lists of members, as their own room keeps them."""
 
-    async def holds(self, connection: AsyncConnection, list_name: str, member_id: str) -> bool:
-        """Whether a member is on a list; False for a list that does not exist."""
+    async def holds(self, connection: AsyncConnection, list_name: str, session: Session) -> bool:
+        """Whether a member is on a list, by their id or as the person; False for a list that does not exist."""
         ...
 
 
 class NoLists:
     """Stands for the lists until there are any: nobody is on one."""
 
-    async def holds(self, connection: AsyncConnection, list_name: str, member_id: str) -> bool:
+    async def holds(self, connection: AsyncConnection, list_name: str, session: Session) -> bool:
         return False
 
 

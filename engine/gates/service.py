@@ -4,7 +4,7 @@ Only the quiz and the list ask the ledger, each on a route of its own that gives
 """
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import ClassVar, NamedTuple
 
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
@@ -88,20 +88,21 @@ class Gates:
         case, quiz, taker = self._quiz(session, drop)
         async with self._ledger.begin() as connection:
             await migrations.hold(connection, LEDGER_LOCK_TIMEOUT)
-            while True:  # each turn there is one attempt more, this one's or somebody else's at the same moment
+            while True:  # another turn only where somebody has begun one attempt more at the same moment
                 held = await store.attempts(connection, taker)
                 passed = next((attempt for attempt in held if attempt.passed), None)
                 if passed is not None:
                     return PassedQuiz(passed, issue_pass(case, QuizGate.name, quiz.version))
-                left = quiz.attempts - len(held)
                 if held and held[-1].is_open:
-                    return OpenAttempt(held[-1], drawn(quiz, held[-1].seed), quiz.pass_mark, max(left, 0))
-                if left <= 0:
+                    return _shown(quiz, held[-1])
+                if len(held) >= quiz.attempts:
                     told = f"all {quiz.attempts} attempts at this quiz are used up, by you or another account of yours"
                     raise NoAttemptsLeft(told, attempts=quiz.attempts)
                 number = len(held) + 1
                 attempt_seed = seed(self._keys, drop, taker.subject, number)
-                await store.begin(connection, taker, number, attempt_seed, quiz.time_limit_s)
+                begun = await store.begin(connection, taker, number, attempt_seed, quiz.time_limit_s)
+                if begun is not None:
+                    return _shown(quiz, begun)
 
     async def answer_quiz(self, session: Session, drop: Drop, number: int, answers: Mapping[str, object]) -> PassedQuiz:
         """Mark an attempt's answers, once: the same answers again have the same outcome.
@@ -111,10 +112,10 @@ class Gates:
         case, quiz, taker = self._quiz(session, drop)
         async with self._ledger.begin() as connection:
             await migrations.hold(connection, LEDGER_LOCK_TIMEOUT)
-            attempt = await _marked(connection, taker, quiz, number, answers)
-            left = quiz.attempts - len(await store.attempts(connection, taker))
+            held = await store.attempts(connection, taker, for_update=True)
+            attempt = await _marked(connection, taker, quiz, _numbered(held, number), answers)
         # Past the transaction: what it has written stays written, also where the answer is a refusal.
-        facts = {"attempt": number, "attempts_left": max(left, 0)}
+        facts = {"attempt": number, "attempts_left": max(quiz.attempts - len(held), 0)}
         if attempt.is_late:
             raise QuizLate("the time for this attempt was over: it counts as failed", **facts)
         if attempt.answers != answers:
@@ -132,7 +133,7 @@ class Gates:
             raise NoSuchGate(f"drop {drop.id!r} has no list before its tickets", gate=ListGate.name)
         case = self._asked(session, drop)
         async with self._ledger.connect() as connection:
-            is_on_it = await self._lists.holds(connection, name, session.member_id)
+            is_on_it = await self._lists.holds(connection, name, session)
         if not is_on_it:
             raise NotOnList("this drop is for the members on a list, and you are not on it")
         return issue_pass(case, ListGate.name, name)
@@ -153,16 +154,24 @@ class Gates:
         return Case(self._keys, drop, session, round(time.time() * 1000), self.places)
 
 
-async def _marked(
-    connection: AsyncConnection, taker: Taker, quiz: Quiz, number: int, answers: Mapping[str, object]
-) -> Attempt:
-    """The attempt with its mark, which it gets now where it has none."""
-    attempt = await store.held(connection, taker, number)
-    if attempt is None:
+def _shown(quiz: Quiz, attempt: Attempt) -> OpenAttempt:
+    return OpenAttempt(attempt, drawn(quiz, attempt.seed), quiz.pass_mark, max(quiz.attempts - attempt.number, 0))
+
+
+def _numbered(held: Sequence[Attempt], number: int) -> Attempt:
+    found = next((attempt for attempt in held if attempt.number == number), None)
+    if found is None:
         raise NoSuchAttempt(f"there is no attempt {number} at this quiz as it is now: start one", attempt=number)
+    return found
+
+
+async def _marked(
+    connection: AsyncConnection, taker: Taker, quiz: Quiz, attempt: Attempt, answers: Mapping[str, object]
+) -> Attempt:
+    """A held attempt with its mark, which it gets now where it has none."""
     if attempt.answered_at is not None:
         return attempt
     right = 0 if attempt.is_over else mark(quiz, attempt.seed, answers)
     kept, passed = (None if attempt.is_over else answers), right >= quiz.pass_mark
-    await store.write_mark(connection, taker, number, kept, right, passed=passed)
+    await store.write_mark(connection, taker, attempt.number, kept, right, passed=passed)
     return attempt._replace(answered_at=attempt.now, answers=kept, mark=right, passed=passed)

@@ -63,24 +63,20 @@ class Attempt(NamedTuple):
         return self.answered_at is not None and self.answered_at >= self.expires_at
 
 
-async def attempts(connection: AsyncConnection, taker: Taker) -> list[Attempt]:
-    """The attempts of a person, the first one first (primary key)."""
-    rows = await connection.execute(select(*_READ).where(_by(taker)).order_by(_OF.attempt))
-    return [Attempt(*row) for row in rows]
+async def attempts(connection: AsyncConnection, taker: Taker, *, for_update: bool = False) -> list[Attempt]:
+    """The attempts of a person by their numbers (primary key); `for_update` holds them, so that each is marked once."""
+    query = select(*_READ).where(_by(taker)).order_by(_OF.attempt)
+    return [Attempt(*row) for row in await connection.execute(query.with_for_update() if for_update else query)]
 
 
-async def held(connection: AsyncConnection, taker: Taker, number: int) -> Attempt | None:
-    """One attempt, held until the transaction ends, so that it is marked once (primary key)."""
-    rows = await connection.execute(select(*_READ).where(_by(taker), _OF.attempt == number).with_for_update())
-    row = rows.one_or_none()
-    return None if row is None else Attempt(*row)
-
-
-async def begin(connection: AsyncConnection, taker: Taker, number: int, seed: bytes, time_limit_s: int) -> None:
-    """Write an attempt down, unless somebody has just done so."""
+async def begin(
+    connection: AsyncConnection, taker: Taker, number: int, seed: bytes, time_limit_s: int
+) -> Attempt | None:
+    """A new attempt; None where somebody has just begun the one with this number."""
     times = {"started_at": func.now(), "expires_at": func.now() + timedelta(seconds=time_limit_s)}
     row = insert(quiz_attempts).values(**taker._asdict(), attempt=number, seed=seed, **times)
-    await connection.execute(row.on_conflict_do_nothing())
+    found = (await connection.execute(row.on_conflict_do_nothing().returning(*_READ))).one_or_none()
+    return None if found is None else Attempt(*found)
 
 
 async def write_mark(

@@ -13,6 +13,7 @@ from structlog.testing import capture_logs
 
 from api.app import create_app
 from engine.drops.model import Actor
+from engine.members.model import Session
 from engine.runtime.connections import Stores
 from engine.runtime.settings import Settings
 from tests.api.conftest import Api, problem, running
@@ -152,8 +153,8 @@ class TestList:
 
 
 class _OneName:
-    async def holds(self, connection: object, list_name: str, member_id: str) -> bool:
-        return (list_name, member_id) == ("veterans", "m-1")
+    async def holds(self, connection: object, list_name: str, session: Session) -> bool:
+        return (list_name, session.member_id) == ("veterans", "m-1")
 
 
 class TestDefinition:

@@ -295,9 +295,9 @@ async def hold_all(connection: AsyncConnection) -> None:
 class _Lists:
     """Lists of one name, kept here."""
 
-    async def holds(self, connection: AsyncConnection, list_name: str, member_id: str) -> bool:
+    async def holds(self, connection: AsyncConnection, list_name: str, session: Session) -> bool:
         assert await connection.scalar(text("select 1")) == 1, "it can ask the ledger"
-        return (list_name, member_id) == ("veterans", "m-1")
+        return (list_name, session.member_id) == ("veterans", "m-1")
 
 
 class TestList:
