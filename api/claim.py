@@ -92,10 +92,11 @@ def ticketed(claims: Claims, given: Mapping[bytes, bytes], body: bytes, session:
 
 
 def _established(claims: Claims, drop: Drop, passed: Passed) -> str:
-    """What a ticket's gates have established, as more members of its answer; most drops have nothing of the kind."""
-    town, slogan = claims.gates.places.towns.numbered(passed.town), drop.spec.gates.slogan
-    told = f',"town":{json.dumps(town.zh, ensure_ascii=False)}' if town is not None else ""
-    if slogan is not None and passed.slogan:
+    """What a ticket's gates have established, as more members of its answer."""
+    told = ""
+    if passed.town and (town := claims.gates.places.towns.numbered(passed.town)) is not None:
+        told += f',"town":{json.dumps(town.zh, ensure_ascii=False)}'
+    if passed.slogan and (slogan := drop.spec.gates.slogan) is not None:
         told += f',"slogan":"{slogan.choices[passed.slogan - 1].id}"'
     return told
 
