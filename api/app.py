@@ -14,7 +14,7 @@ from api import problems
 from api.deps import Services
 from api.edge import Edge
 from api.exchange import Gate
-from api.routes import claims, docs, drops, members, operations
+from api.routes import claims, docs, drops, gates, members, operations
 from engine.bounds import LEDGER_ANSWER_S_MAX
 from engine.claims.backlog import Backlog
 from engine.claims.service import Claims
@@ -65,7 +65,7 @@ def create_app(settings: Settings, data_dir: Path | None = None) -> FastAPI:
         redirect_slashes=False,  # the redirect would be built from the Host header, which anybody can write
         root_path=settings.root_path,
     )
-    for feature in (drops, claims, members, operations, docs):
+    for feature in (drops, gates, claims, members, operations, docs):
         app.include_router(feature.router)
     app.mount(docs.STATIC_URL, docs.STATIC)
     problems.register(app)
@@ -89,7 +89,7 @@ def _watch(
 
 
 def _services(settings: Settings, stores: Stores, backlog: Backlog, denied: DenyList) -> Services:
-    ways = Drops(stores.redis, stores.scripts, stores.ledger, settings.partitions)
+    ways = Drops(stores.redis, stores.scripts, stores.ledger, settings.partitions, settings.towns)
     return Services(
         settings=settings,
         stores=stores,

@@ -59,6 +59,28 @@ async def session(
         return await members_store.completed(connection, found)
 
 
+async def asked_session(request: Request, found: Annotated[Session, Depends(session)]) -> Session:
+    """Who asks for a ticket, or for what a ticket needs: within the rates of ticket requests.
+
+    Raises `Denied`, `SlowDown`, `ClientKeyInvalid`.
+    """
+    control = (await services(request)).control
+    address, member = address_of(request), found.member_id.encode()
+    client_key = headers_of(request).get(b"x-client-key")
+    control.check_asker(address, client_key, member)
+    if control.shared is not None:
+        await control.shared.spend(control.tickets.wanted(address, client_key, member))
+    return found
+
+
+def address_of(request: Request) -> str:
+    return request.client.host if request.client is not None else ""
+
+
+def headers_of(request: Request) -> dict[bytes, bytes]:
+    return dict(reversed(request.headers.raw))  # of a header that stands twice the first counts
+
+
 async def operator(found: Annotated[Session, Depends(session)]) -> Session:
     if found.role != "operator":
         raise OperatorsOnly("this is for operators: use an operator's session token")
@@ -142,6 +164,7 @@ def only(body: Any, *names: str) -> dict[str, Any]:
 
 ServicesDep = Annotated[Services, Depends(services)]
 SessionDep = Annotated[Session, Depends(session)]
+AskedSession = Annotated[Session, Depends(asked_session)]
 OperatorDep = Annotated[Session, Depends(operator)]
 AskerDep = Annotated[Asker, Depends(asker)]
 PageLimit = Annotated[int, Query(ge=1, le=PAGE_ROWS_MAX)]

@@ -20,11 +20,67 @@ TICKET = {
     "not_before": "2025-06-14T10:00:00+08:00",
     "expires_at": "2025-06-14T10:30:00+08:00",
 }
-CHALLENGE = {
+PROOF_OF_WORK = {
     "gate": "proof-of-work",
     "challenge": "AQEBl2wF8xq5xV1mB0aQ3k7Zr2c4YtPq",
     "bits": 18,
     "expires_at": "2025-06-14T02:02:00+00:00",
+}
+LIST = {"gate": "list", "route": "POST /v1/drops/lychee-2025/list"}
+LOCATION = {"gate": "location", "towns": ["大朗", "东坑"]}
+SLOGAN = {
+    "gate": "slogan",
+    "choices": [
+        {"id": "light", "text": {"zh": "点亮大朗", "en": "Light up Dalang"}},
+        {"id": "moon", "text": {"zh": "月圆东莞", "en": "A full moon over Dongguan"}},
+    ],
+}
+QUIZ = {
+    "gate": "quiz",
+    "questions": 1,
+    "pass_mark": 1,
+    "attempts": 3,
+    "time_limit_s": 120,
+    "route": "POST /v1/drops/lychee-2025/quiz",
+}
+CHALLENGE = {"gates": [LIST, LOCATION, SLOGAN, QUIZ, PROOF_OF_WORK]}
+PASS = {"pass": "AQEBl2wO4Jq5xV1m…", "pass_expires_at": "2025-06-14T02:10:00+00:00"}
+ATTEMPT = {
+    "gate": "quiz",
+    "passed": False,
+    "attempt": 1,
+    "attempts_left": 2,
+    "pass_mark": 1,
+    "questions": [
+        {
+            "id": "founded",
+            "question": {"zh": "东莞市总工会成立于哪一年？", "en": "When was the city's federation founded?"},
+            "choices": [
+                {"number": 1, "text": {"en": "1926"}},
+                {"number": 2, "text": {"en": "1949"}},
+                {"number": 3, "text": {"en": "1985"}},
+            ],
+        }
+    ],
+    "started_at": "2025-06-14T01:58:00+00:00",
+    "expires_at": "2025-06-14T02:00:00+00:00",
+}
+QUIZ_PASSED = {"gate": "quiz", "passed": True, "attempt": 1, "mark": 1, **PASS}
+LIST_PASSED = {"gate": "list", **PASS}
+# What a ticket request brings for all gates.
+GIVEN = {
+    "list": PASS["pass"],
+    "location": {"lat": 22.9, "lon": 113.93},
+    "slogan": "light",
+    "quiz": PASS["pass"],
+    "proof": "AQEBl2wF8xq5xV1mB0aQ3k7Zr2c4YtPq.2k9f",
+}
+CLIENT_KEY_HEADER = {
+    "name": "X-Client-Key",
+    "in": "header",
+    "schema": {"type": "string", "maxLength": 64},
+    "description": "A partner's app names itself; counted when `client_claims_per_second` is set.",
+    "example": "town-app-7",
 }
 DROP = {
     "id": "lychee-2025",
@@ -48,6 +104,11 @@ DROP = {
 SIGNED_IN = ("session-invalid", "identity-unavailable", "ledger-unavailable")
 OPERATORS = (*SIGNED_IN, "operators-only")
 BODY = ("invalid", "media-type", "too-large")
+ASKED = ("not-open", "closed", "not-eligible", "no-such-drop", "not-ready", "denied", "slow-down")
+GATES = (
+    "list-pass-required", "location-required", "location-invalid", "outside", "wrong-town", "slogan-required",
+    "unknown-slogan", "quiz-required", "pass-invalid", "proof-required", "proof-invalid",
+)  # fmt: skip
 _DETAILS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     "limit-reached": (
         "the limit is 1 for each member on this drop, and you hold 1",
@@ -86,10 +147,48 @@ _DETAILS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
         {"whose": "member", "retry_after_s": 1},
     ),
     "denied": ("this address is shut out by the operator: ask them why", {"whose": "address"}),
-    "proof-required": ("this drop asks for a proof: work it out from the challenge, and send it", CHALLENGE),
+    "list-pass-required": ("list: fetch your pass by POST /v1/drops/lychee-2025/list, and send it", LIST),
+    "not-on-list": ("this drop is for the members on a list, and you are not on it", {}),
+    "location-required": (
+        'location: this drop asks where you are: send {"location": {"lat": …, "lon": …}} in degrees',
+        LOCATION,
+    ),
+    "location-invalid": (
+        "location.lat is not from -90 to 90 degrees: were lat and lon swapped?",
+        {"field": "location.lat"},
+    ),
+    "outside": ("you are outside the city: this drop is for people who are in one of its towns", {}),
+    "wrong-town": ("this drop is for people who are in 大朗、东坑; you are in 常平", {"town": "常平"}),
+    "slogan-required": ("slogan: choose one, and send its id", SLOGAN),
+    "unknown-slogan": ("slogan: there is no 'lihgt'; choose of light, moon", {"field": "slogan"}),
+    "quiz-required": ("quiz: take it by POST /v1/drops/lychee-2025/quiz, and send the pass that you get", QUIZ),
+    "quiz-failed": (
+        "0 of 1 answers are right, 1 are needed",
+        {"attempt": 1, "attempts_left": 2, "mark": 0, "pass_mark": 1, "questions": 1},
+    ),
+    "quiz-late": ("the time for this attempt was over: it counts as failed", {"attempt": 1, "attempts_left": 2}),
+    "attempt-answered": (
+        "this attempt was answered otherwise before: its mark stays",
+        {"attempt": 1, "attempts_left": 2},
+    ),
+    "no-attempts-left": (
+        "all 3 attempts at this quiz are used up, by you or another account of yours",
+        {"attempts": 3},
+    ),
+    "no-such-attempt": ("there is no attempt 4 at this quiz as it is now: start one", {"attempt": 4}),
+    "answers-invalid": (
+        "answers.founded: send the number of a choice, 1 to 3",
+        {"field": "answers.founded"},
+    ),
+    "no-such-gate": ("drop 'lychee-2025' has no quiz before its tickets", {"gate": "quiz"}),
+    "pass-invalid": (
+        "this pass has expired: take a new one by POST /v1/drops/lychee-2025/quiz",
+        {"gate": "quiz", "route": "POST /v1/drops/lychee-2025/quiz"},
+    ),
+    "proof-required": ("this drop asks for a proof: work it out from the challenge, and send it", PROOF_OF_WORK),
     "proof-invalid": (
         "this proof's hash does not begin with 18 zero bits: work it out anew from this challenge",
-        CHALLENGE,
+        PROOF_OF_WORK,
     ),
     "overloaded": ("too many claims are waiting: send the same ticket again in a moment", {"retry_after_s": 2}),
     "outcome-unknown": (

@@ -52,6 +52,18 @@ TICKET_CHARS_MAX = -(-TICKET_BYTES_MAX * 4 // 3)
 CLAIM_BODY_BYTES_MAX = 1_024
 CHALLENGE_S = 120  # how long a challenge is good: 18 bits take a slow phone's browser some seconds
 PROOF_BITS_MAX = 24  # 16 million hashes on average: a minute of such a phone
+# Gates. A quiz of 500 questions with four choices is about 300 kB of its drop's definition.
+QUIZ_BANK_MAX = 500
+QUIZ_QUESTIONS_MAX = 50
+QUIZ_CHOICES_MAX = 10
+QUIZ_ATTEMPTS_MAX = 100
+QUIZ_S_MAX = 86_400
+SLOGANS_MAX = 64  # a slogan's number is one byte in a ticket
+PASS_S = 600  # how long a gate's pass is good: a ticket is taken with it at once, and another is free
+# From the centre of a town to its farthest corner: nearer than this lies 99.8% of Dongguan's area (decision 14).
+TOWN_CENTRE_KM_MAX = 12.0
+OUTLINES_BYTES_MAX = 10_000_000
+OUTLINE_POINTS_MAX = 10_000  # of one town: looked at one by one, in a millisecond
 HEAD_BYTES_MAX = 65_536  # of a request that comes in pieces: eight session tokens of the longest kind
 REQUEST_S_MAX = 10.0  # for the head of any request, and for the whole of a claim
 # A phone that waits for the opening keeps its connection; longer than a proxy keeps its own (60 s), for a connection
@@ -99,6 +111,7 @@ REBUILD_DRAIN_S_MAX = 120.0  # for the outbox to get into the ledger: a gigabyte
 assert BATCH_CLAIMS_MAX * BATCHES_IN_FLIGHT_MAX <= QUEUE_CLAIMS_MAX
 assert 2 * REMIND_S < HOMECOMING_GRACE_S
 assert ITEMS_MAX < 256
+assert SLOGANS_MAX < 256
 assert QUANTITY_MAX < 65_536
 assert MEMBER_ID_BYTES_MAX < 256
 assert TICKET_CHARS_MAX < 512

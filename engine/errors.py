@@ -9,12 +9,12 @@ what to do, and the facts that help; it knows nothing of HTTP or of exit codes: 
     │   ├── (claims)           engine/claims/model.py: one per refusing verdict
     │   ├── (drops)            engine/drops/model.py: WrongStatus, StaleRevision, NoSuchDrop, DuplicateDrop
     │   ├── (members)          engine/members/model.py: NotEligible
-    │   ├── (gates)            engine/gates/__init__.py: ProofRequired
+    │   ├── (gates)            engine/gates/: one file for each gate; service.py: NoSuchGate
     │   └── (rates)            engine/rates/denied.py: Denied
     ├── Invalid                the request itself is wrong: names the place and the field
     │   ├── (drops)            engine/drops/spec.py: SpecInvalid
     │   ├── (tickets)          engine/claims/ticket.py: TicketInvalid; receipt.py: ReceiptInvalid
-    │   └── (gates)            engine/gates/__init__.py: ProofInvalid
+    │   └── (gates)            engine/gates/: one file for each gate; model.py: PassInvalid
     ├── Unavailable            nobody's fault here and now: try again
     │   ├── (claims)           engine/claims/model.py: Overloaded, OutcomeUnknown, StoreUnavailable, NotReady
     │   └── (rates)            engine/rates/model.py: SlowDown

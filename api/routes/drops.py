@@ -85,12 +85,14 @@ async def listed(
 
 
 @router.get("/{drop_id}", responses={**_DROP, **_SHOWN}, openapi_extra=_PUBLIC)
-async def read(drop: ShownDrop, response: Response) -> dict[str, Any]:
+async def read(drop: ShownDrop, asker: AskerDep, response: Response) -> dict[str, Any]:
     """One drop, with its revision as ETag. Anybody may read it, once it was launched; a draft is for operators.
 
+    Only an operator sees a quiz's bank of questions, with the answers, and which list a drop is for.
     A session token that does not hold is told only where without one the answer would be 404.
     """
-    return _answer(drop, response)
+    shown = _answer(drop, response)
+    return shown if asker.is_operator else {**shown, "gates": drop.spec.gates.public()}
 
 
 @router.patch(

@@ -5,13 +5,14 @@ from typing import ClassVar
 
 from engine.bounds import QUANTITY_MAX
 from engine.claims.keyring import Keyring
-from engine.claims.model import Claim, Decision, Verdict, refusal
+from engine.claims.model import Claim, Closed, Decision, NotOpen, Verdict, refusal
 from engine.claims.receipt import sign
 from engine.claims.ticket import Ticket, TicketInvalid
 from engine.claims.wire import FIXED_BYTES, ITEM_AT, WINDOW_BYTES
-from engine.drops.model import Drop
+from engine.drops.model import Drop, Status
 from engine.errors import FlashclaimError, Invalid
 from engine.ids import partition_of
+from engine.members.model import Session, check
 
 _ITEM_BYTE = WINDOW_BYTES + ITEM_AT
 _MEMBER_LENGTH_BYTE = WINDOW_BYTES + FIXED_BYTES
@@ -21,6 +22,15 @@ class ClaimInvalid(Invalid):
     """The item or the quantity does not fit the drop or the ticket; `field` names which."""
 
     code: ClassVar[str] = "claim-invalid"
+
+
+def check_asker(drop: Drop, session: Session, now_ms: int) -> None:
+    """Whether a member may have a ticket, apart from what gates ask; raises `NotOpen`, `Closed`, `NotEligible`."""
+    if drop.status is Status.DRAFT:
+        raise NotOpen("not launched yet: come back later", opens_at=drop.spec.opens_at, retry_after_s=60)
+    if drop.status is Status.CLOSED or now_ms >= drop.closes_ms:
+        raise Closed("closed: this drop takes no more claims")
+    check(drop.spec.eligibility, session.attributes)
 
 
 def item_number(drop: Drop, item: str | None) -> int:

@@ -18,7 +18,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 import lua
-from engine import ids
+from engine import ids, towns
 from engine.bounds import LEDGER_LOCK_TIMEOUT
 from engine.claims import keys
 from engine.claims.model import NotReady, StoreUnavailable
@@ -41,8 +41,9 @@ from engine.drops.model import (
     store_fields,
     to_ms,
 )
-from engine.drops.spec import DropSpec
+from engine.drops.spec import DropSpec, check_towns
 from engine.ledger import actions, migrations
+from engine.towns import Towns
 
 CACHE_S = 1.0  # how long a process may act on what a drop looked like; limits and stock are never read from here
 CACHE_STALE_S = 2.0  # a drop that nobody asked for so long is read before it is used
@@ -63,18 +64,26 @@ class _Remembered(NamedTuple):
 class Drops:
     """The drop service of one process, with a short memory of each drop for the claim path."""
 
-    def __init__(self, redis: "Redis", script_store: ScriptStore, ledger: AsyncEngine, partitions: int) -> None:
+    def __init__(
+        self,
+        redis: "Redis",
+        script_store: ScriptStore,
+        ledger: AsyncEngine,
+        partitions: int,
+        city: Towns | None = None,
+    ) -> None:
         self._redis = redis
         self._scripts = script_store
         self._ledger = ledger
         self._partitions = partitions
+        self._city = towns.load() if city is None else city
         self._cache: dict[str, _Remembered] = {}
         self._reading: dict[str, asyncio.Task[Drop]] = {}
 
     async def create(self, spec: DropSpec, actor: Actor) -> Drop:
         """A new drop, as a draft; raises `DuplicateDrop` when its id is taken."""
         try:
-            return await self._act(spec.id, Verb.CREATE, actor, {"spec": spec.model_dump(mode="json")})
+            return await self._act(spec.id, Verb.CREATE, actor, {"spec": spec.model_dump(mode="json", by_alias=True)})
         except StaleRevision:
             raise DuplicateDrop(f"there is a drop {spec.id!r} already: choose another id", drop_id=spec.id) from None
 
@@ -245,7 +254,10 @@ class Drops:
                 )
             revision = drop.revision + 1 if drop else 1
             control = Control(verb, revision, actor.member_id, await self._now(), act, change)
-            applied_at = await self._apply(after(drop, control), control)
+            changed = after(drop, control)
+            if verb in (Verb.CREATE, Verb.AMEND):
+                check_towns(changed.spec, self._city)
+            applied_at = await self._apply(changed, control)
             return await self._record(connection, drop_id, control, applied_at)
 
     async def _record(self, connection: AsyncConnection, drop_id: str, control: Control, applied_at: datetime) -> Drop:

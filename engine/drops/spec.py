@@ -4,48 +4,35 @@ Unknown names are refused with the nearest known one; every fault is one sentenc
 all of them at once (up to a hundred), and nothing is changed by a file with a fault.
 """
 
-import re
 from collections.abc import Hashable, Mapping
 from datetime import datetime, timedelta
-from difflib import get_close_matches
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self, get_args
 
 import yaml
-from pydantic import (
-    AfterValidator,
-    AwareDatetime,
-    BaseModel,
-    ConfigDict,
-    Field,
-    TypeAdapter,
-    ValidationError,
-    ValidationInfo,
-    model_validator,
-)
-from pydantic_core import ErrorDetails, InitErrorDetails, PydanticCustomError
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
+from pydantic_core import ErrorDetails
 
-from engine import ids, towns
+from engine import ids
 from engine.bounds import (
     ALLOTMENTS_MAX,
     FAULTS_TOLD_MAX,
     ITEMS_MAX,
     LIMIT_PER_MEMBER_MAX,
-    PROOF_BITS_MAX,
     REQUEST_BODY_BYTES_MAX,
     STOCK_MAX,
     WAVES_MAX,
 )
+from engine.drops.allotments import Allotment, allotment_faults
+from engine.drops.fields import Faults, Identifier, Part, Place, Text, Texts, nearest, refuse, twice
+from engine.drops.gates import Gates
 from engine.drops.membership import Membership
 from engine.errors import Invalid, Misconfigured
-from engine.towns import TOWNS_MAX, Towns
+from engine.towns import Towns
 
-Identifier = Annotated[str, AfterValidator(lambda text: ids.name(text, "id"))]
-Text = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(lambda text: _printable(text))]
-Texts = Annotated[dict[Literal["zh", "en"], Text], Field(min_length=1)]
 Stock = Annotated[int, Field(ge=0, le=STOCK_MAX, strict=True)]
 Eligibility = dict[Literal["town", "sector"], "Condition"]
-_CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f]")
-_AMENDABLE = ("title", "opens_at", "closes_at", "limit_per_member", "eligibility", "proof_of_work", "campaign")
+_TAGS = ("[key]", "[any]", "[some]")  # in a fault's place: what pydantic puts there beside names and numbers
+_AMENDABLE = ("title", "opens_at", "closes_at", "limit_per_member", "eligibility", "gates", "campaign")
 
 
 class SpecInvalid(Invalid):
@@ -54,11 +41,7 @@ class SpecInvalid(Invalid):
     code: ClassVar[str] = "spec-invalid"
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Item(_Part):
+class Item(Part):
     """A kind of stock inside a drop; `weight_jin` is the weight of one unit, for goods that are weighed."""
 
     id: Identifier
@@ -67,14 +50,14 @@ class Item(_Part):
     weight_jin: Annotated[int, Field(ge=1, le=100_000, strict=True)] | None = None
 
 
-class Wave(_Part):
+class Wave(Part):
     """A part of the stock that is released at its own time."""
 
     at: AwareDatetime
     stock: dict[str, Annotated[int, Field(ge=0, le=STOCK_MAX, strict=True)]]
 
 
-class Condition(_Part):
+class Condition(Part):
     """What one attribute of a member must be for the drop to be theirs."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
@@ -82,40 +65,7 @@ class Condition(_Part):
     in_: tuple[Text, ...] = Field(alias="in", min_length=1, max_length=10_000)
 
 
-class Allotment(_Part):
-    """Units of an item that are reserved for a town's members until a moment, and then are everybody's.
-
-    `number` is the town's place in the towns' file; it is looked up when the drop is defined.
-    """
-
-    item: str
-    town: Text
-    number: Annotated[int, Field(ge=1, le=TOWNS_MAX, strict=True)]
-    stock: Annotated[int, Field(ge=1, le=STOCK_MAX, strict=True)]
-    until: AwareDatetime
-
-    @model_validator(mode="before")
-    @classmethod
-    def _find_town(cls, data: Any, info: ValidationInfo) -> Any:
-        given: Towns | None = (info.context or {}).get("towns")
-        if not isinstance(data, Mapping) or not isinstance(data.get("town"), str) or ("number" in data and not given):
-            return data
-        known = given or towns.load()
-        found = known.named(data["town"])
-        if found is None:
-            raise PydanticCustomError(
-                "town", "there is no such town{near}", {"near": _nearest(data["town"], known.zh())}
-            )
-        return {**data, "town": found.zh, "number": found.number}
-
-
-class Work(_Part):
-    """What a ticket costs a client's machine: a hash that begins with so many zero bits (engine/gates/)."""
-
-    bits: Annotated[int, Field(ge=1, le=PROOF_BITS_MAX, strict=True)]
-
-
-class DropSpec(_Part):
+class DropSpec(Part):
     """The definition of a drop. `waves` may be left out: then all stock is there at the opening."""
 
     id: Identifier
@@ -129,77 +79,46 @@ class DropSpec(_Part):
     waves: Annotated[tuple[Wave, ...], Field(max_length=WAVES_MAX)] = ()
     allotments: Annotated[tuple[Allotment, ...], Field(max_length=ALLOTMENTS_MAX)] = ()
     campaign: Membership | None = None
-    eligibility: Eligibility = {}
-    proof_of_work: Work | None = None
+    eligibility: Eligibility = Field(default_factory=dict)
+    gates: Gates = Gates()
 
     @model_validator(mode="after")
     def _is_legal(self) -> Self:
-        faults = [
-            *self._window_faults(),
-            *self._item_faults(),
-            *self._wave_faults(),
-            *self._allotment_faults(),
-            *self._campaign_faults(),
-        ]
-        if faults:
-            raise ValidationError.from_exception_data(
-                "drop",
-                [
-                    InitErrorDetails(type=PydanticCustomError("drop", "{text}", {"text": text}), loc=place, input=None)
-                    for place, text in faults
-                ],
-            )
+        refuse(
+            [
+                *self._window_faults(),
+                *twice([item.id for item in self.items], "items"),
+                *self._wave_faults(),
+                *allotment_faults(self.allotments, self._at_opening(), self.opens_at, self.closes_at),
+                *self._campaign_faults(),
+            ]
+        )
         return self
 
     def releases(self) -> tuple[Wave, ...]:
         """The waves; where none are given, one wave of all stock at the opening."""
         return self.waves or (Wave(at=self.opens_at, stock={item.id: item.stock for item in self.items}),)
 
-    def _window_faults(self) -> list[tuple[tuple[str | int, ...], str]]:
+    def _window_faults(self) -> Faults:
         if self.closes_at > self.opens_at:
             return []
         return [(("closes_at",), f"the drop ends ({self.closes_at}) before it starts ({self.opens_at})")]
 
-    def _allotment_faults(self) -> list[tuple[tuple[str | int, ...], str]]:
-        """What is reserved is there from the opening on: so no town's reserve ever exceeds what is released."""
-        at_opening = {item.id: 0 for item in self.items}
+    def _at_opening(self) -> dict[str, int]:
+        """How many units of each item are released with the opening."""
+        found = {item.id: 0 for item in self.items}
         for wave in self.releases():
-            if wave.at <= self.opens_at:
-                for item_id, quantity in wave.stock.items():
-                    at_opening[item_id] = at_opening.get(item_id, 0) + quantity
-        faults: list[tuple[tuple[str | int, ...], str]] = []
-        seen: set[tuple[str, int]] = set()
-        for index, part in enumerate(self.allotments):
-            if part.item not in at_opening:
-                faults.append((("allotments", index, "item"), f"no such item{_nearest(part.item, at_opening)}"))
-                continue
-            if (part.item, part.number) in seen:
-                faults.append((("allotments", index), f"{part.town} has an allotment of {part.item!r} already"))
-            if not self.opens_at < part.until <= self.closes_at:
-                faults.append((("allotments", index, "until"), f"{part.until} is outside the drop's window"))
-            seen.add((part.item, part.number))
-            at_opening[part.item] -= part.stock
-        for item_id, left in at_opening.items():
-            if left < 0:
-                faults.append((("allotments",), f"{-left} more units of {item_id!r} than are there at the opening"))
-        return faults
+            for item_id, quantity in wave.stock.items() if wave.at <= self.opens_at else ():
+                found[item_id] = found.get(item_id, 0) + quantity
+        return found
 
-    def _campaign_faults(self) -> list[tuple[tuple[str | int, ...], str]]:
+    def _campaign_faults(self) -> Faults:
         if self.campaign is None or self.id in self.campaign.drops:
             return []
         return [(("campaign", "drops"), f"{self.id!r} is not among them")]
 
-    def _item_faults(self) -> list[tuple[tuple[str | int, ...], str]]:
-        seen: set[str] = set()
-        faults: list[tuple[tuple[str | int, ...], str]] = []
-        for index, item in enumerate(self.items):
-            if item.id in seen:
-                faults.append((("items", index, "id"), f"{item.id!r} stands twice: give each item its own id"))
-            seen.add(item.id)
-        return faults
-
-    def _wave_faults(self) -> list[tuple[tuple[str | int, ...], str]]:
-        faults: list[tuple[tuple[str | int, ...], str]] = []
+    def _wave_faults(self) -> Faults:
+        faults: Faults = []
         sums = {item.id: 0 for item in self.items}
         for index, wave in enumerate(self.waves):
             if not self.opens_at <= wave.at < self.closes_at:
@@ -208,7 +127,7 @@ class DropSpec(_Part):
                 if item_id in sums:
                     sums[item_id] += quantity
                 elif len(faults) < FAULTS_TOLD_MAX:
-                    known = _nearest(item_id, sums)
+                    known = nearest(item_id, sums)
                     faults.append((("waves", index, "stock", item_id), f"no such item{known}"))
         if self.waves and not faults:
             for item in self.items:
@@ -267,12 +186,12 @@ def located(change: Mapping[str, Any], known_towns: Towns) -> Mapping[str, Any]:
 def amended(spec: DropSpec, change: Mapping[str, Any], *, draft: bool) -> DropSpec:
     """The definition with some fields changed.
 
-    A draft may change in all but its id. After the launch only title, window, limit, eligibility and proof of work
+    A draft may change in all but its id. After the launch only title, window, limit, eligibility and gates
     may change: stock comes by restocking. A wave that is at the old opening moves with it.
     """
     allowed = [name for name in DropSpec.model_fields if name != "id"] if draft else list(_AMENDABLE)
     faults = [
-        (name[:80], f"cannot be amended{_nearest(name, allowed)}; what can: {', '.join(allowed)}")
+        (name[:80], f"cannot be amended{nearest(name, allowed)}; what can: {', '.join(allowed)}")
         for name in [name for name in change if name not in allowed][:FAULTS_TOLD_MAX]
     ]
     if faults:
@@ -283,7 +202,19 @@ def amended(spec: DropSpec, change: Mapping[str, Any], *, draft: bool) -> DropSp
         merged["waves"] = [
             {**wave, "at": change["opens_at"]} if wave["at"] == old else wave for wave in merged["waves"]
         ]
-    return parse(merged, "amendment")
+    changed = parse(merged, "amendment")
+    lost = [] if draft else spec.gates.amend_faults(changed.gates)
+    if lost:
+        raise _invalid("amendment", [(".".join(map(str, place)), problem) for place, problem in lost])
+    return changed
+
+
+def check_towns(spec: DropSpec, towns: Towns) -> None:
+    """Raise `SpecInvalid` for a town that the city does not have: nobody could ever be there."""
+    location, known = spec.gates.location, towns.zh()
+    for town in () if location is None or location.towns == "any" else location.towns:
+        if town not in known:
+            raise _invalid("drop", [("gates.location.towns", f"there is no town {town!r}{nearest(town, known)}")])
 
 
 def rescheduled(spec: DropSpec, opens_at: datetime, speed: float) -> DropSpec:
@@ -320,19 +251,12 @@ class _StrictLoader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
-def _printable(text: str) -> str:
-    """PostgreSQL keeps no zero byte in a text, and no page shows a control character."""
-    if _CONTROLS.search(text):
-        raise PydanticCustomError("printable", "has a control character")
-    return text
-
-
 def _fault(detail: ErrorDetails) -> tuple[str, str]:
-    place = ".".join(str(part)[:80] for part in detail["loc"] if part != "[key]")
+    place = ".".join(str(part)[:80] for part in detail["loc"] if part not in _TAGS)
     match detail["type"]:
         case "extra_forbidden":
             known = _fields_at(detail["loc"])
-            return place, f"unknown name{_nearest(str(detail['loc'][-1]), known)}"
+            return place, f"unknown name{nearest(str(detail['loc'][-1]), known)}"
         case "missing":
             return place, "is missing"
         case "timezone_aware":
@@ -347,16 +271,19 @@ def _shown(value: object) -> str:
     return f", not {str(value)[:60]!r}" if isinstance(value, str | int | float | bool) else ""
 
 
-def _fields_at(place: tuple[str | int, ...]) -> list[str]:
-    parts: dict[str, type[BaseModel]] = {"items": Item, "waves": Wave, "eligibility": Condition, "proof_of_work": Work}
-    parts |= {"allotments": Allotment, "campaign": Membership}
-    part = parts.get(str(place[0]), DropSpec)
-    return [field.alias or name for name, field in (part if len(place) > 1 else DropSpec).model_fields.items()]
+def _fields_at(place: Place) -> list[str]:
+    """The names that are known beside the last one of a place."""
+    part: type[BaseModel] = DropSpec
+    for name in place[:-1]:
+        field = next((field for own, field in part.model_fields.items() if name in (own, field.alias)), None)
+        part = (field and _part_in(field.annotation)) or part
+    return [field.alias or name for name, field in part.model_fields.items()]
 
 
-def _nearest(name: str, known: Any) -> str:
-    near = get_close_matches(name, list(known), n=1, cutoff=0.5)
-    return f": did you mean {near[0]!r}?" if near else f": known are {', '.join(known)}"
+def _part_in(annotation: object) -> type[BaseModel] | None:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    return next((found for inner in get_args(annotation) if (found := _part_in(inner))), None)
 
 
 def _invalid(source: str, faults: list[tuple[str, str]]) -> SpecInvalid:

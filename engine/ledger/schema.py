@@ -2,6 +2,7 @@
 
 from sqlalchemy import (
     BigInteger,
+    Boolean,
     Column,
     DateTime,
     Identity,
@@ -99,6 +100,23 @@ homes = Table(
     Column("partition", SmallInteger, primary_key=True),
     Column("home", Text, nullable=False),  # the store's replication id
     Column("named_at", _Instant, nullable=False, server_default=func.now()),
+)
+
+# One row for each attempt at a drop's quiz; a quiz whose questions were changed is another one (engine/gates/quiz.py).
+quiz_attempts = Table(
+    "quiz_attempts",
+    metadata,
+    Column("drop_id", Text, primary_key=True),
+    Column("quiz", Text, primary_key=True),  # its version
+    Column("subject", Text, primary_key=True),  # the person: all their accounts share the attempts
+    Column("attempt", SmallInteger, primary_key=True),  # from 1
+    Column("seed", LargeBinary, nullable=False),  # the questions follow from it
+    Column("started_at", _Instant, nullable=False),
+    Column("expires_at", _Instant, nullable=False),
+    Column("answered_at", _Instant),
+    Column("answers", JSONB),  # question → the number of the choice as it was shown; none where they came late
+    Column("mark", SmallInteger),
+    Column("passed", Boolean),
 )
 
 # What could not be read or does not fit: kept whole, with the reason, and alarmed. Never dropped.

@@ -23,6 +23,7 @@ from engine.claims.keyring import Keyring
 from engine.errors import Misconfigured
 from engine.runtime import keyfile
 from engine.towns import Towns
+from engine.towns.places import Places, load_outlines
 
 DEV_FILE = "dev.json"
 KEY_SETTINGS = ("ticket_keys", "ticket_key_id", "receipt_keys", "receipt_key_id")
@@ -84,6 +85,7 @@ class Settings(BaseSettings):
     rates_redis_url: str | None = None  # a second, volatile store: rates are then over all processes
     deny_file: Path | None = None
     towns_file: Path | None = None  # another city's towns, as in engine/towns/dongguan.toml
+    town_outlines_file: Path | None = None  # GeoJSON; without it a place is in the town with the nearest centre
     cors_origins: tuple[str, ...] = ()
     trusted_proxies: str = "127.0.0.1"
     root_path: str = ""
@@ -107,6 +109,11 @@ class Settings(BaseSettings):
     @property
     def towns(self) -> Towns:
         return towns.load(self.towns_file)
+
+    @property
+    def places(self) -> Places:
+        outlines = load_outlines(self.town_outlines_file, self.towns) if self.town_outlines_file else ()
+        return Places(self.towns, outlines)
 
     @property
     def promised(self) -> Durability:
@@ -152,7 +159,7 @@ def load_settings(data_dir: Path | None = None, **more: str) -> Settings:
     except ValidationError as error:
         faults = [_told(fault) for fault in error.errors(include_input=False)]
         raise Misconfigured("; ".join(faults) + _advice(data_dir)) from None
-    _ = settings.ticket_keyring, settings.receipt_keyring, settings.towns
+    _ = settings.ticket_keyring, settings.receipt_keyring, settings.places
     return settings
 
 

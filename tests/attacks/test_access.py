@@ -38,6 +38,9 @@ RULES = {
     "GET /v1/drops/{drop_id}/live": PUBLIC,  # sums alone, not of a draft
     "POST /v1/drops/{drop_id}/ticket": MEMBER,
     "GET /v1/drops/{drop_id}/challenge": MEMBER,
+    "POST /v1/drops/{drop_id}/quiz": MEMBER,
+    "POST /v1/drops/{drop_id}/quiz/answers": MEMBER,
+    "POST /v1/drops/{drop_id}/list": MEMBER,
     "POST /v1/drops/{drop_id}/claims": TICKET,
     "GET /v1/claims": MEMBER,
     "POST /v1/claims/{claim_id}/release": OPERATOR,
@@ -56,6 +59,7 @@ BODIES: dict[str, Any] = {
     "POST /v1/drops": drop_json("another"),
     "PATCH /v1/drops/{drop_id}": {"limit_per_member": 2},
     "POST /v1/drops/{drop_id}/restock": {"item": "box", "quantity": 1},
+    "POST /v1/drops/{drop_id}/quiz/answers": {"attempt": 1, "answers": {}},
     "PUT /v1/members/{member_id}": {"attributes": {}},
 }
 
