@@ -7,7 +7,7 @@ import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from engine.members.model import TOWNS
+from engine import towns
 
 # Shares of people, from what operators of such rushes report: most press more than once, some try for more.
 _EARLY, _PATIENT, _CHECKS_RECEIPT, _GREEDY, _FORGER = 0.7, 0.05, 0.1, 0.05, 0.01
@@ -35,11 +35,11 @@ class Person:
 
 def people(seed: int, count: int, items: Sequence[str], weights: Sequence[int]) -> Iterator[Person]:
     """The people of a rush: `count` of them, wishing for items in proportion to the weights."""
-    chance = random.Random(seed)
+    chance, names = random.Random(seed), towns.load().zh()
     for number in range(count):
         yield Person(
             member_id=f"m-{seed}-{number}",
-            town=chance.choice(TOWNS),
+            town=chance.choice(names),
             item=chance.choices(items, weights)[0],
             is_early=chance.random() < _EARLY,
             presses=chance.choice(_PRESSES),

@@ -9,13 +9,6 @@ from engine.errors import Refused
 
 Role = Literal["member", "operator"]
 
-# The 33 town-level areas of Dongguan: four streets, twenty-eight towns, Songshan Lake.
-TOWNS = (
-    "莞城", "东城", "南城", "万江", "石龙", "虎门", "中堂", "望牛墩", "麻涌", "石碣", "高埗", "道滘", "洪梅", "沙田",
-    "厚街", "长安", "寮步", "大岭山", "大朗", "黄江", "樟木头", "谢岗", "塘厦", "清溪", "凤岗", "常平", "桥头", "横沥",
-    "东坑", "企石", "石排", "茶山", "松山湖",
-)  # fmt: skip
-
 
 class NotEligible(Refused):
     """The drop is not for this member; the sentence says which attribute decides."""

@@ -16,7 +16,7 @@ from joserfc.jwk import KeySet, OctKey
 
 from engine import ids
 from engine.errors import Invalid, Unavailable
-from engine.members.model import TOWNS, Role, Session
+from engine.members.model import Role, Session
 from engine.runtime.settings import Settings
 
 JWKS_KEPT_S = 300.0
@@ -59,7 +59,8 @@ class SessionTokens:
             raise SessionInvalid("tokens are issued by your identity provider: there is no session_secret here")
         attributes = dict(session.attributes)
         if session.role == "member":
-            attributes.setdefault("town", TOWNS[crc32(session.member_id.encode()) % len(TOWNS)])
+            towns = self._settings.towns
+            attributes.setdefault("town", towns[crc32(session.member_id.encode()) % len(towns)].zh)
         now = int(time.time())
         payload: dict[str, Any] = {
             "sub": session.member_id,

@@ -16,11 +16,13 @@ from pydantic import BeforeValidator, Field, SecretStr, ValidationError, model_v
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
+from engine import towns
 from engine.bounds import OUTBOX_BYTES_MAX, PARTITIONS_MAX, RATE_MAX
 from engine.claims.durability import Durability, Level
 from engine.claims.keyring import Keyring
 from engine.errors import Misconfigured
 from engine.runtime import keyfile
+from engine.towns import Towns
 
 DEV_FILE = "dev.json"
 KEY_SETTINGS = ("ticket_keys", "ticket_key_id", "receipt_keys", "receipt_key_id")
@@ -81,6 +83,7 @@ class Settings(BaseSettings):
     invalid_tickets_burst: int = Field(500, ge=0, le=RATE_MAX)
     rates_redis_url: str | None = None  # a second, volatile store: rates are then over all processes
     deny_file: Path | None = None
+    towns_file: Path | None = None  # another city's towns, as in engine/towns/dongguan.toml
     cors_origins: tuple[str, ...] = ()
     trusted_proxies: str = "127.0.0.1"
     root_path: str = ""
@@ -100,6 +103,10 @@ class Settings(BaseSettings):
         if self.rates_redis_url is not None and self.rates_redis_url == self.redis_url:
             raise ValueError("rates_redis_url is redis_url: each count would be written to disk; name another store")
         return self
+
+    @property
+    def towns(self) -> Towns:
+        return towns.load(self.towns_file)
 
     @property
     def promised(self) -> Durability:
@@ -145,7 +152,7 @@ def load_settings(data_dir: Path | None = None, **more: str) -> Settings:
     except ValidationError as error:
         faults = [_told(fault) for fault in error.errors(include_input=False)]
         raise Misconfigured("; ".join(faults) + _advice(data_dir)) from None
-    _ = settings.ticket_keyring, settings.receipt_keyring
+    _ = settings.ticket_keyring, settings.receipt_keyring, settings.towns
     return settings
 
 

@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 import redis
 from sqlalchemy import text
 
+from engine import towns
 from engine.bounds import OUTBOX_SAMPLES
 from engine.claims import keys
 from engine.claims.durability import Level
@@ -25,7 +26,7 @@ from engine.ledger.homecoming import Homecoming
 from engine.ledger.ingest import writer_of
 from engine.ledger.migrations import migrate
 from engine.ledger.persist import Persister
-from engine.members.model import TOWNS, Session
+from engine.members.model import Session
 from engine.members.session import SessionTokens
 from engine.runtime.connections import open_stores
 from engine.runtime.keyfile import ensure_keys
@@ -33,6 +34,8 @@ from engine.runtime.servers import EmbeddedPostgres, EmbeddedValkey, free_port, 
 from engine.runtime.settings import Settings, load_settings
 from loadtests.bench.contestants import STOCK, Bare, BenchFailed, Contestant, NginxLua, RowLock, Usual, members
 from loadtests.bench.plan import Plan
+
+_TOWN = towns.load()[0].zh
 
 
 class Ours(Contestant):
@@ -108,10 +111,10 @@ class Ours(Contestant):
         """Make a new drop for members of one town, and sessions with which to take tickets for it."""
         self._round += 1
         now = datetime.now(UTC)
-        asyncio.run(self._launch(now - timedelta(minutes=1), now + timedelta(hours=1), {"town": {"in": [TOWNS[0]]}}))
+        asyncio.run(self._launch(now - timedelta(minutes=1), now + timedelta(hours=1), {"town": {"in": [_TOWN]}}))
         tokens = SessionTokens(self.settings)
         sessions = [
-            tokens.issue(Session(member, member, "member", {"town": TOWNS[0]}), 3_600) for member in members(count)
+            tokens.issue(Session(member, member, "member", {"town": _TOWN}), 3_600) for member in members(count)
         ]
         return self._plan(f"/v1/drops/{self.drop_id}/ticket", "Authorization: Bearer ", sessions)
 
