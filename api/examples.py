@@ -86,7 +86,17 @@ _DETAILS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
         "the store did not answer: send the same ticket again to learn the outcome",
         {"retry_after_s": 1},
     ),
-    "not-eligible": ("this drop is for members with town 大朗; yours is 东坑", {"attribute": "town", "value": "东坑"}),
+    "not-eligible": (
+        "this drop is for members whose town is 大朗; your town is 东坑",
+        {
+            "attribute": "town",
+            "value": "东坑",
+            "explanation": {
+                "zh": "此活动面向镇街为大朗的会员；您的镇街为东坑",
+                "en": "this drop is for members whose town is 大朗; your town is 东坑",
+            },
+        },
+    ),
     "spec-invalid": (
         "body: limt_per_member: unknown name: did you mean 'limit_per_member'?",
         {"errors": [{"field": "limt_per_member", "problem": "unknown name: did you mean 'limit_per_member'?"}]},

@@ -28,6 +28,7 @@ from engine.errors import Refused, Unavailable
 from engine.ids import ClaimId, DropId
 from engine.ledger import homes
 from engine.members.model import Session, check
+from engine.members.predicate import NOTHING_KNOWN, Known
 from engine.runtime.connections import LEDGER_AWAY
 from engine.runtime.settings import Settings
 
@@ -59,6 +60,7 @@ class Claims:
         self._backlog = backlog
         self._partitions = settings.partitions
         self._ticket_ttl_ms = settings.ticket_ttl_s * 1000
+        self._zone = settings.zone
         self.use_keys(settings)
         self._turns = Turns()
         self._renewed_s = float("-inf")
@@ -71,9 +73,17 @@ class Claims:
         self._ticket_keys, self._receipt_keys = settings.ticket_keyring, settings.receipt_keyring
 
     def issue_ticket(
-        self, session: Session, drop: Drop, item: str | None, quantity: int | None, proof: str | None = None
+        self,
+        session: Session,
+        drop: Drop,
+        item: str | None,
+        quantity: int | None,
+        proof: str | None = None,
+        known: Known = NOTHING_KNOWN,
     ) -> IssuedTicket:
         """A ticket for one claim by the session's member; before the opening too. `proof` is for the drop's gate.
+
+        `known` is what the ledger says of the member, where the drop's eligibility asks for it (`asks_ledger`).
 
         Raises `NotOpen` for a draft, `Closed`, `NotEligible`, `ClaimInvalid`, `ProofRequired`, `ProofInvalid`.
         """
@@ -82,7 +92,8 @@ class Claims:
             raise NotOpen("not launched yet: come back later", opens_at=spec.opens_at, retry_after_s=60)
         if drop.status is Status.CLOSED or now_ms >= drop.closes_ms:
             raise Closed("closed: this drop takes no more claims")
-        check(spec.eligibility, session.attributes)
+        if not spec.eligibility.is_empty:
+            check(spec.eligibility, session, from_ms(now_ms).astimezone(self._zone).date(), known)
         expires_ms = min(drop.closes_ms, max(now_ms, drop.opens_ms) + self._ticket_ttl_ms)
         request = ClaimRequest(
             nonce=secrets.token_bytes(NONCE_BYTES),

@@ -25,12 +25,12 @@ from engine.bounds import (
     WAVES_MAX,
 )
 from engine.errors import Invalid, Misconfigured
+from engine.members.predicate import Eligibility, Predicate, names_at
 
 Identifier = Annotated[str, AfterValidator(lambda text: ids.name(text, "id"))]
 Text = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(lambda text: _printable(text))]
 Texts = Annotated[dict[Literal["zh", "en"], Text], Field(min_length=1)]
 Stock = Annotated[int, Field(ge=0, le=STOCK_MAX, strict=True)]
-Eligibility = dict[Literal["town", "sector"], "Condition"]
 _CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _AMENDABLE = ("title", "opens_at", "closes_at", "limit_per_member", "eligibility", "proof_of_work")
 
@@ -61,14 +61,6 @@ class Wave(_Part):
     stock: dict[str, Annotated[int, Field(ge=0, le=STOCK_MAX, strict=True)]]
 
 
-class Condition(_Part):
-    """What one attribute of a member must be for the drop to be theirs."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
-
-    in_: tuple[Text, ...] = Field(alias="in", min_length=1, max_length=10_000)
-
-
 class Work(_Part):
     """What a ticket costs a client's machine: a hash that begins with so many zero bits (engine/gates/)."""
 
@@ -87,7 +79,7 @@ class DropSpec(_Part):
     limit_per_member: Annotated[int, Field(ge=1, le=LIMIT_PER_MEMBER_MAX, strict=True)] = 1
     items: Annotated[tuple[Item, ...], Field(min_length=1, max_length=ITEMS_MAX)]
     waves: Annotated[tuple[Wave, ...], Field(max_length=WAVES_MAX)] = ()
-    eligibility: Eligibility = {}
+    eligibility: Eligibility = Predicate()
     proof_of_work: Work | None = None
 
     @model_validator(mode="after")
@@ -249,7 +241,9 @@ def _shown(value: object) -> str:
 
 
 def _fields_at(place: tuple[str | int, ...]) -> list[str]:
-    parts: dict[str, type[BaseModel]] = {"items": Item, "waves": Wave, "eligibility": Condition, "proof_of_work": Work}
+    if place[0] == "eligibility" and len(place) > 1:
+        return names_at(place[1:-1])
+    parts: dict[str, type[BaseModel]] = {"items": Item, "waves": Wave, "proof_of_work": Work}
     part = parts.get(str(place[0]), DropSpec)
     return [field.alias or name for name, field in (part if len(place) > 1 else DropSpec).model_fields.items()]
 

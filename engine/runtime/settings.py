@@ -11,6 +11,7 @@ import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import BeforeValidator, Field, SecretStr, ValidationError, model_validator
 from pydantic_core import ErrorDetails
@@ -83,6 +84,7 @@ class Settings(BaseSettings):
     invalid_tickets_burst: int = Field(500, ge=0, le=RATE_MAX)
     rates_redis_url: str | None = None  # a second, volatile store: rates are then over all processes
     deny_file: Path | None = None
+    time_zone: str = "Asia/Shanghai"  # the organisation's: a day begins by it
     towns_file: Path | None = None  # another city's towns, as in engine/towns/dongguan.toml
     cors_origins: tuple[str, ...] = ()
     trusted_proxies: str = "127.0.0.1"
@@ -103,6 +105,18 @@ class Settings(BaseSettings):
         if self.rates_redis_url is not None and self.rates_redis_url == self.redis_url:
             raise ValueError("rates_redis_url is redis_url: each count would be written to disk; name another store")
         return self
+
+    @model_validator(mode="after")
+    def _is_somewhere(self) -> "Settings":
+        try:
+            _ = self.zone
+        except (ZoneInfoNotFoundError, ValueError, OSError):
+            raise ValueError("time_zone is no zone that is known here: write it like Asia/Shanghai") from None
+        return self
+
+    @property
+    def zone(self) -> ZoneInfo:
+        return ZoneInfo(self.time_zone)
 
     @property
     def towns(self) -> Towns:
