@@ -18,6 +18,10 @@ LIMIT_PER_MEMBER_MAX = 1_000
 QUANTITY_MAX = LIMIT_PER_MEMBER_MAX  # two bytes in tickets, scripts and receipts
 SERIAL_MAX = 2_147_483_647  # of claims in one drop and partition: the ledger keeps it in four bytes with a sign
 
+# The tree of organisations: a city, its towns, groups of enterprises, enterprises.
+ORGANISATION_DEPTH_MAX = 8
+ORGANISATIONS_FILE_BYTES_MAX = 32_000_000  # a hundred thousand enterprises are about 10 MB
+
 # A member's attributes, and the conditions on them: judged at each ticket, in about a µs a condition.
 TEXT_CHARS_MAX = 200  # of an attribute, or of one text of a list
 TAGS_MAX = 50

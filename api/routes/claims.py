@@ -6,9 +6,10 @@ from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
 from api import claim as claim_path
-from api import problems
+from api import problems, scope
 from api.deps import OperatorDep, PageLimit, ServicesDep, SessionDep
-from api.examples import BODY, CHALLENGE, CLAIM, OPERATORS, SIGNED_IN, TICKET, declared, shown, taken
+from api.examples import BODY, BOUNDED, CHALLENGE, CLAIM, SIGNED_IN, TICKET, declared, shown, taken
+from api.scope import OwnClaim
 from engine.claims import history
 from engine.drops.model import NoSuchDrop
 from engine.ids import ClaimId
@@ -55,8 +56,9 @@ async def issue_ticket(drop_id: str, request: Request, use: ServicesDep, session
     use.control.check_asker(address, client_key, member)
     if use.control.shared is not None:
         await use.control.shared.spend(use.control.tickets.wanted(address, client_key, member))
-    drop = await use.drops.shown(drop_id, to_operator=session.role == "operator")
-    return problems.response(claim_path.ticketed(use.claims, given, body, session, drop))
+    drop = await scope.shown(use, drop_id, session)
+    known = await use.members.known(session, drop.spec.eligibility)
+    return problems.response(claim_path.ticketed(use.claims, given, body, session, drop, known))
 
 
 @router.get(
@@ -68,7 +70,7 @@ async def issue_ticket(drop_id: str, request: Request, use: ServicesDep, session
 )
 async def challenge(drop_id: str, use: ServicesDep, session: SessionDep) -> dict[str, Any]:
     """What a drop asks for before it gives a ticket; good for the session's member and this drop, for two minutes."""
-    drop = await use.drops.shown(drop_id, to_operator=session.role == "operator")
+    drop = await scope.shown(use, drop_id, session)
     return {**(use.claims.challenge(session, drop) or {"gate": None})}
 
 
@@ -114,14 +116,14 @@ async def my_claims(
 @router.post(
     "/claims/{claim_id}/release",
     responses=declared(
-        *OPERATORS, "no-such-claim", "already-released", "id-invalid", "not-ready", "outcome-unknown",
+        *BOUNDED, "no-such-claim", "already-released", "id-invalid", "not-ready", "outcome-unknown",
         "store-unavailable",
     ),
 )  # fmt: skip
-async def release(claim_id: str, use: ServicesDep, operator: OperatorDep, reason: str = "") -> dict[str, Any]:
+async def release(claim_id: OwnClaim, use: ServicesDep, operator: OperatorDep, reason: str = "") -> dict[str, Any]:
     """Give a claim's units back to its drop, exactly once. Its ticket never claims again."""
-    released_at = await use.claims.release(ClaimId.parse(claim_id), operator.member_id, reason[:200])
-    return {"claim_id": claim_id, "released_at": released_at}
+    released_at = await use.claims.release(claim_id, operator.member_id, reason[:200])
+    return {"claim_id": str(claim_id), "released_at": released_at}
 
 
 @router.post(

@@ -139,7 +139,7 @@ def parse_yaml(text: str, source: str) -> DropSpec:
     if len(text.encode()) > REQUEST_BODY_BYTES_MAX:
         raise _invalid(source, [("", f"larger than {REQUEST_BODY_BYTES_MAX} bytes")])
     try:
-        data = yaml.load(text, Loader=_StrictLoader)  # noqa: S506 (a subclass of SafeLoader)
+        data = yaml.load(text, Loader=StrictLoader)  # noqa: S506 (a subclass of SafeLoader)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         place = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
@@ -198,7 +198,7 @@ def rescheduled(spec: DropSpec, opens_at: datetime, speed: float) -> DropSpec:
     )
 
 
-class _StrictLoader(yaml.SafeLoader):
+class StrictLoader(yaml.SafeLoader):
     """YAML without the silent traps: a name that stands twice is a fault, not the last one wins."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:

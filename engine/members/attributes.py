@@ -17,6 +17,7 @@ Value = str | bool | tuple[str, ...]
 Attributes = Mapping[str, Value]
 _DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _MONTH_DAY = re.compile(r"[0-9]{2}-[0-9]{2}")
+_SEARCHED_MAX = 2_000  # names: a search takes 10 ms then
 _LEAP_YEAR = 2000  # has every day that a birthday can be
 
 
@@ -128,6 +129,8 @@ _SPELLED: Mapping[Kind, tuple[Callable[[str], bool], str]] = {
 
 def nearest(name: str, known: Mapping[str, object] | tuple[str, ...] | list[str], shown_max: int = 20) -> str:
     """The end of a sentence about an unknown name: which one may be meant, or which there are."""
+    if len(known) > _SEARCHED_MAX:
+        return ""
     near = get_close_matches(name[:80], list(known), n=1, cutoff=0.5)
     if near:
         return f": did you mean {near[0]!r}?"
