@@ -30,6 +30,8 @@ CONDITION_VALUES_MAX = 10_000  # of one condition: more is a list of members
 PREDICATE_DEPTH_MAX = 8
 KNOWN_S = 1.0  # that a process takes what the ledger said of a member's lists and organisation
 KNOWN_MEMBERS_MAX = 10_000
+INTAKE_COPY_ROWS = 10_000  # of a CSV, in memory at once: 5 MB
+INTAKE_CHUNK_ROWS = 50_000  # written in one transaction: about a second
 
 # A batch: claims in one script call. 512 claims take Valkey about 1.5 ms.
 BATCH_CLAIMS_MAX = 512

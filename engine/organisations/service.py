@@ -45,6 +45,11 @@ class Organisations:
             raise NoSuchOrganisation(f"there is no organisation {organisation[:80]!r}")
         return found[organisation]
 
+    async def ids(self) -> set[str]:
+        """The ids of all organisations."""
+        async with self._ledger.connect() as connection:
+            return set(await store.parents(connection))
+
     async def listed(self, after_id: str | None, limit: int, root: str | None) -> list[Organisation]:
         """A page of those within a root, of all without one."""
         among = await self.within(root)

@@ -7,6 +7,7 @@ with one sentence. Secrets never show in logs or in `repr`.
 
 import json
 import os
+import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -68,6 +69,9 @@ class Settings(BaseSettings):
 
     outbox_bytes_max: int = Field(OUTBOX_BYTES_MAX, ge=1_000_000)  # past it claims are shed until the ledger catches up
 
+    # Hexadecimal: turns ID numbers into subjects. Never change it: the numbers, to do it anew, are kept nowhere.
+    person_key: SecretStr | None = None
+
     session_secret: SecretStr | None = None  # HS256: the dev identity
     session_jwks_url: str | None = None  # production: the identity provider's public keys
     session_issuer: str | None = None
@@ -107,6 +111,13 @@ class Settings(BaseSettings):
         return self
 
     @model_validator(mode="after")
+    def _hides_persons(self) -> "Settings":
+        key = "" if self.person_key is None else self.person_key.get_secret_value()
+        if self.person_key is not None and re.fullmatch(r"(?:[0-9a-fA-F]{2}){32,64}", key) is None:
+            raise ValueError("person_key is not hexadecimal, of 64 digits or more")
+        return self
+
+    @model_validator(mode="after")
     def _is_somewhere(self) -> "Settings":
         try:
             _ = self.zone
@@ -121,6 +132,11 @@ class Settings(BaseSettings):
     @property
     def towns(self) -> Towns:
         return towns.load(self.towns_file)
+
+    @property
+    def persons(self) -> bytes | None:
+        """The key that turns ID numbers into subjects; None where none is set."""
+        return None if self.person_key is None else bytes.fromhex(self.person_key.get_secret_value())
 
     @property
     def promised(self) -> Durability:

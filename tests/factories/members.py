@@ -20,6 +20,13 @@ SEGMENTS: dict[str, dict[str, Any]] = {
 }
 
 
+def id_number(region: int, born: date, order: int) -> str:
+    """An identity card's number with its check, from the words of GB 11643 and not from our code."""
+    digits = f"{region:06}{born:%Y%m%d}{order:03}"
+    weights = (7, 9, 10, 5, 8, 4, 2, 1, 6, 3, 7, 9, 10, 5, 8, 4, 2)
+    return digits + "10X98765432"[sum(int(d) * w for d, w in zip(digits, weights, strict=True)) % 11]
+
+
 def _some(values: list[str]) -> st.SearchStrategy[list[str]]:
     return st.lists(st.sampled_from(values), min_size=1, max_size=3, unique=True)
 
