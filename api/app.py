@@ -14,12 +14,14 @@ from api import problems
 from api.deps import Services
 from api.edge import Edge
 from api.exchange import Gate
-from api.routes import claims, docs, drops, gates, members, operations
+from api.routes import claims, docs, drops, gates, groups, members, operations, organisations
 from engine.bounds import LEDGER_ANSWER_S_MAX
 from engine.claims.backlog import Backlog
 from engine.claims.service import Claims
 from engine.drops.service import Drops
+from engine.members.service import Members
 from engine.members.session import SessionTokens
+from engine.organisations.service import Organisations
 from engine.rates.control import RushControl
 from engine.rates.denied import DenyList, read, watch
 from engine.rates.shared import SharedBuckets
@@ -65,7 +67,7 @@ def create_app(settings: Settings, data_dir: Path | None = None) -> FastAPI:
         redirect_slashes=False,  # the redirect would be built from the Host header, which anybody can write
         root_path=settings.root_path,
     )
-    for feature in (drops, gates, claims, members, operations, docs):
+    for feature in (drops, gates, claims, organisations, members, groups, operations, docs):
         app.include_router(feature.router)
     app.mount(docs.STATIC_URL, docs.STATIC)
     problems.register(app)
@@ -90,12 +92,15 @@ def _watch(
 
 def _services(settings: Settings, stores: Stores, backlog: Backlog, denied: DenyList) -> Services:
     ways = Drops(stores.redis, stores.scripts, stores.ledger, settings.partitions, settings.towns)
+    organisations = Organisations(stores.ledger)
     return Services(
         settings=settings,
         stores=stores,
         drops=ways,
         claims=Claims(stores.scripts, stores.ledger, ways, settings, backlog),
         sessions=SessionTokens(settings),
+        organisations=organisations,
+        members=Members(stores.ledger, organisations, settings.towns),
         control=RushControl(settings, denied, SharedBuckets(stores.rates) if stores.rates else None),
     )
 

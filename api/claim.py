@@ -15,6 +15,7 @@ from engine.drops.model import Drop, from_ms
 from engine.errors import Invalid
 from engine.gates.model import Given, Passed
 from engine.members.model import Session
+from engine.members.predicate import NOTHING_KNOWN, Known
 from engine.rates.control import RushControl
 
 _SCHEME = b"ticket "
@@ -80,10 +81,20 @@ def admitted(
     return ticket, wish
 
 
-def ticketed(claims: Claims, given: Mapping[bytes, bytes], body: bytes, session: Session, drop: Drop) -> Told:
-    """The answer to a ticket request that may go on, with arguments as for `admitted`; raises what its parts do."""
+def ticketed(
+    claims: Claims,
+    given: Mapping[bytes, bytes],
+    body: bytes,
+    session: Session,
+    drop: Drop,
+    known: Known = NOTHING_KNOWN,
+) -> Told:
+    """The answer to a ticket request that may go on, with arguments as for `admitted`; raises what its parts do.
+
+    `known` is what the ledger says of the member, for a drop that asks for it; the gate leaves such a drop to the app.
+    """
     wish = _decoded(_ticket_decoder, body, given.get(b"content-type")) if body else _NO_TICKET_WISH
-    issued = claims.issue_ticket(session, drop, wish.item, wish.quantity, wish)
+    issued = claims.issue_ticket(session, drop, wish.item, wish.quantity, wish, known)
     told = (
         f'{{"ticket":"{issued.ticket}","not_before":"{instant(issued.not_before_ms)}"'
         f',"expires_at":"{instant(issued.expires_at_ms)}"{_established(claims, drop, issued.passed)}}}'

@@ -13,9 +13,10 @@ from engine.claims.service import Claims
 from engine.drops.model import Actor
 from engine.drops.service import Drops
 from engine.errors import Refused
-from engine.members import store as members_store
 from engine.members.model import Session
+from engine.members.service import Members
 from engine.members.session import IdentityUnavailable, SessionInvalid, SessionTokens
+from engine.organisations.service import Organisations
 from engine.rates.control import RushControl
 from engine.runtime.connections import Stores
 from engine.runtime.settings import Settings
@@ -34,6 +35,8 @@ class Services:
     drops: Drops
     claims: Claims
     sessions: SessionTokens
+    organisations: Organisations
+    members: Members
     control: RushControl
 
 
@@ -55,8 +58,7 @@ async def session(
     found = await use.sessions.verify(credentials.credentials)
     if found.attributes or found.role == "operator":
         return found
-    async with use.stores.ledger.connect() as connection:
-        return await members_store.completed(connection, found)
+    return await use.members.completed(found)
 
 
 async def asked_session(request: Request, found: Annotated[Session, Depends(session)]) -> Session:
@@ -91,21 +93,20 @@ async def operator(found: Annotated[Session, Depends(session)]) -> Session:
 class Asker:
     """Who asks on a route that is anybody's; `failure` is why the session that was given is none."""
 
-    is_operator: bool = False
+    session: Session | None = None
     failure: SessionInvalid | IdentityUnavailable | None = None
 
 
 async def asker(
     request: Request, credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
 ) -> Asker:
-    """Whether an operator asks on a route that is anybody's; a session that does not hold closes it to nobody."""
+    """Who asks on a route that is anybody's; a session that does not hold closes it to nobody."""
     if credentials is None:
         return Asker()
     try:
-        found = await (await services(request)).sessions.verify(credentials.credentials)
+        return Asker(await (await services(request)).sessions.verify(credentials.credentials))
     except (SessionInvalid, IdentityUnavailable) as error:
         return Asker(failure=error)
-    return Asker(found.role == "operator")
 
 
 async def actor(

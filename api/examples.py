@@ -103,6 +103,7 @@ DROP = {
 # Codes that whole kinds of routes share, for `declared`.
 SIGNED_IN = ("session-invalid", "identity-unavailable", "ledger-unavailable")
 OPERATORS = (*SIGNED_IN, "operators-only")
+BOUNDED = (*OPERATORS, "not-your-organisation")
 BODY = ("invalid", "media-type", "too-large")
 ASKED = ("not-open", "closed", "not-eligible", "no-such-drop", "not-ready", "denied", "slow-down")
 GATES = (
@@ -195,7 +196,17 @@ _DETAILS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
         "the store did not answer: send the same ticket again to learn the outcome",
         {"retry_after_s": 1},
     ),
-    "not-eligible": ("this drop is for members with town 大朗; yours is 东坑", {"attribute": "town", "value": "东坑"}),
+    "not-eligible": (
+        "this drop is for members whose town is 大朗; your town is 东坑",
+        {
+            "attribute": "town",
+            "value": "东坑",
+            "explanation": {
+                "zh": "此活动面向镇街为大朗的会员；您的镇街为东坑",
+                "en": "this drop is for members whose town is 大朗; your town is 东坑",
+            },
+        },
+    ),
     "spec-invalid": (
         "body: limt_per_member: unknown name: did you mean 'limit_per_member'?",
         {"errors": [{"field": "limt_per_member", "problem": "unknown name: did you mean 'limit_per_member'?"}]},
@@ -213,6 +224,32 @@ _DETAILS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     "revision-required": ('send the ETag that you saw in the header `If-Match: "…"`', {}),
     "session-invalid": ("this session token is not valid (ExpiredTokenError): sign in again", {}),
     "operators-only": ("this is for operators: use an operator's session token", {}),
+    "not-your-organisation": (
+        "organisation 'dalang' has no drop 'lychee-2025', nor has one under it: ask the city's operators",
+        {"organisation": "dalang"},
+    ),
+    "no-such-organisation": ("there is no organisation 'dalan'", {}),
+    "no-such-member": ("the ledger has no member 'm-1': their identity provider may", {}),
+    "no-such-segment": ("there is no segment 'local'", {}),
+    "organisation-invalid": (
+        "body: organisation.parent: no such organisation: did you mean 'dongguan'?",
+        {"errors": [{"field": "organisation.parent", "problem": "no such organisation: did you mean 'dongguan'?"}]},
+    ),
+    "member-invalid": (
+        "attributes.birthday: write month and day like 06-14; the year is kept nowhere",
+        {
+            "errors": [
+                {
+                    "field": "attributes.birthday",
+                    "problem": "write month and day like 06-14; the year is kept nowhere",
+                }
+            ]
+        },
+    ),
+    "predicate-invalid": (
+        "where.twon: unknown name: did you mean 'town'?",
+        {"errors": [{"field": "where.twon", "problem": "unknown name: did you mean 'town'?"}]},
+    ),
     "no-such-claim": (
         "the ledger has no claim lychee-2025.0.17: a claim of the last seconds may still be on its way",
         {},

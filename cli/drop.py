@@ -81,15 +81,7 @@ def show(
 @group.command(name="list")
 def list_(as_json: AsJson = False, url: Url = None, token: Token = None, data: DataDir = None) -> None:
     """List the drops."""
-    client = Client(data, url, token)
-    drops: list[dict[str, Any]] = []
-    query = ""
-    while True:
-        page = client.call("GET", f"/v1/drops{query}")
-        drops += page["drops"]
-        if page["next"] is None:
-            break
-        query = f"?after={page['next']}"
+    drops = Client(data, url, token).pages("/v1/drops", "drops", "id")
     if as_json:
         print_json(drops)
         return

@@ -21,6 +21,21 @@ LIMIT_PER_MEMBER_MAX = 1_000
 QUANTITY_MAX = LIMIT_PER_MEMBER_MAX  # two bytes in tickets, scripts and receipts
 SERIAL_MAX = 2_147_483_647  # of claims in one drop and partition: the ledger keeps it in four bytes with a sign
 
+# The tree of organisations: a city, its towns, groups of enterprises, enterprises.
+ORGANISATION_DEPTH_MAX = 8
+ORGANISATIONS_FILE_BYTES_MAX = 32_000_000  # a hundred thousand enterprises are about 10 MB
+
+# A member's attributes, and the conditions on them: judged at each ticket, in about a µs a condition.
+TEXT_CHARS_MAX = 200  # of an attribute, or of one text of a list
+TAGS_MAX = 50
+CONDITIONS_MAX = 200  # of one predicate
+CONDITION_VALUES_MAX = 10_000  # of one condition: more is a list of members
+PREDICATE_DEPTH_MAX = 8
+KNOWN_S = 1.0  # that a process takes what the ledger said of a member's lists and organisation
+KNOWN_MEMBERS_MAX = 10_000
+INTAKE_COPY_ROWS = 10_000  # of a CSV, in memory at once: 5 MB
+INTAKE_CHUNK_ROWS = 50_000  # written in one transaction: about a second
+
 # A batch: claims in one script call. 512 claims take Valkey about 1.5 ms.
 BATCH_CLAIMS_MAX = 512
 BATCHES_IN_FLIGHT_MAX = 2  # of one drop and partition

@@ -6,22 +6,23 @@ from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
 from api import claim as claim_path
-from api import problems
+from api import problems, scope
 from api.deps import AskedSession, OperatorDep, PageLimit, ServicesDep, SessionDep, address_of, headers_of
 from api.examples import (
     ASKED,
     BODY,
+    BOUNDED,
     CLAIM,
     CLIENT_KEY_HEADER,
     GATES,
     GIVEN,
-    OPERATORS,
     SIGNED_IN,
     TICKET,
     declared,
     shown,
     taken,
 )
+from api.scope import OwnClaim
 from engine.claims import history
 from engine.drops.model import NoSuchDrop
 from engine.ids import ClaimId
@@ -64,8 +65,9 @@ _TICKET_HEADER = {
 async def issue_ticket(drop_id: str, request: Request, use: ServicesDep, session: AskedSession) -> Response:
     """Take a ticket, at any time up to the close, also before the opening. One ticket, one claim."""
     given, body = headers_of(request), await request.body()
-    drop = await use.drops.shown(drop_id, to_operator=session.role == "operator")
-    return problems.response(claim_path.ticketed(use.claims, given, body, session, drop))
+    drop = await scope.shown(use, drop_id, session)
+    known = await use.members.known(session, drop.spec.eligibility)
+    return problems.response(claim_path.ticketed(use.claims, given, body, session, drop, known))
 
 
 @router.post(
@@ -110,14 +112,14 @@ async def my_claims(
 @router.post(
     "/claims/{claim_id}/release",
     responses=declared(
-        *OPERATORS, "no-such-claim", "already-released", "id-invalid", "not-ready", "outcome-unknown",
+        *BOUNDED, "no-such-claim", "already-released", "id-invalid", "not-ready", "outcome-unknown",
         "store-unavailable",
     ),
 )  # fmt: skip
-async def release(claim_id: str, use: ServicesDep, operator: OperatorDep, reason: str = "") -> dict[str, Any]:
+async def release(claim_id: OwnClaim, use: ServicesDep, operator: OperatorDep, reason: str = "") -> dict[str, Any]:
     """Give a claim's units back to its drop, exactly once. Its ticket never claims again."""
-    released_at = await use.claims.release(ClaimId.parse(claim_id), operator.member_id, reason[:200])
-    return {"claim_id": claim_id, "released_at": released_at}
+    released_at = await use.claims.release(claim_id, operator.member_id, reason[:200])
+    return {"claim_id": str(claim_id), "released_at": released_at}
 
 
 @router.post(

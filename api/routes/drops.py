@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from dataclasses import asdict
 from typing import Annotated, Any, ClassVar
 
@@ -10,21 +11,34 @@ from fastapi import APIRouter, Depends, Header, Request
 from fastapi.responses import Response
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 
+from api import scope
 from api.deps import ActorDep, AskerDep, JsonBody, OperatorDep, PageLimit, Services, ServicesDep, only
-from api.examples import BODY, DROP, OPERATORS, declared, shown, taken
+from api.examples import BODY, BOUNDED, DROP, OPERATORS, declared, shown, taken
+from api.scope import OwnDrop
 from engine import ids
 from engine.claims import history
 from engine.drops.figures import LiveFigures
 from engine.drops.model import Drop, NoSuchDrop
 from engine.drops.spec import SpecInvalid, located, parse
 from engine.errors import Invalid, Unavailable
+from engine.members.model import Session
+from engine.members.predicate import Predicate
+from engine.members.service import PredicateInvalid, parsed
 
 router = APIRouter(prefix="/v1/drops", tags=["drops"], responses=declared("invalid", "too-large"))
 LIVE_EVERY_S = 1.0
 Responses = dict[int | str, dict[str, Any]]
 _DROP: Responses = {200: shown({**DROP, "status": "launched", "revision": 2}, "The drop")}
 _SHOWN: Responses = declared("no-such-drop", "session-invalid", "identity-unavailable", "not-ready")
-_PROBLEMS = (*OPERATORS, "no-such-drop", "wrong-status", "stale-revision", "store-unavailable", "not-ready", "invalid")
+_PROBLEMS = (
+    *BOUNDED,
+    "no-such-drop",
+    "wrong-status",
+    "stale-revision",
+    "store-unavailable",
+    "not-ready",
+    "invalid",
+)
 
 
 def _act(*more: str) -> Responses:
@@ -38,7 +52,7 @@ async def shown_drop(drop_id: str, use: ServicesDep, asker: AskerDep) -> Drop:
     nobody has, or the answers would tell which drafts there are.
     """
     try:
-        return await use.drops.shown(drop_id, to_operator=asker.is_operator)
+        return await scope.shown(use, drop_id, asker.session)
     except NoSuchDrop:
         if asker.failure is not None:
             raise asker.failure from None
@@ -59,28 +73,33 @@ class RevisionRequired(Invalid):
     responses={
         201: shown({**DROP, "status": "draft", "revision": 1}, "Created as a draft"),
         **declared(
-            *OPERATORS, *BODY, "spec-invalid", "duplicate-drop", "idempotency-key-reused", "store-unavailable",
+            *BOUNDED, *BODY, "spec-invalid", "duplicate-drop", "idempotency-key-reused", "store-unavailable",
             "not-ready",
         ),
     },
     openapi_extra=taken(DROP),
 )  # fmt: skip
-async def create(actor: ActorDep, body: JsonBody, use: ServicesDep, response: Response) -> dict[str, Any]:
+async def create(
+    actor: ActorDep, operator: OperatorDep, body: JsonBody, use: ServicesDep, response: Response
+) -> dict[str, Any]:
     """Create a drop as a draft; the body is the drop as in examples/lychee-2025.yaml, in JSON."""
-    return _answer(await use.drops.create(parse(body, "body", use.settings.towns), actor), response)
+    spec = parse(body, "body", use.settings.towns)
+    await _check_names(use, operator, spec.organisation, spec.eligibility)
+    return _answer(await use.drops.create(spec, actor), response)
 
 
 @router.get("", responses=declared(*OPERATORS, "invalid", "id-invalid"))
 async def listed(
     use: ServicesDep,
-    _: OperatorDep,
+    operator: OperatorDep,
     after: str | None = None,
     limit: PageLimit = 100,
 ) -> dict[str, Any]:
-    """Drops by id; `after` is the `next` of the page before."""
+    """Drops by id, those of the operator's organisation; `after` is the `next` of the page before."""
     if after is not None:
         ids.name(after, "after")
-    page = [_shown(drop) for drop in await use.drops.listed(after, limit)]
+    among = await use.organisations.within(operator.organisation)
+    page = [_shown(drop) for drop in await use.drops.listed(after, limit, among)]
     return {"drops": page, "next": page[-1]["id"] if len(page) == limit else None}
 
 
@@ -92,7 +111,8 @@ async def read(drop: ShownDrop, asker: AskerDep, response: Response) -> dict[str
     A session token that does not hold is told only where without one the answer would be 404.
     """
     shown = _answer(drop, response)
-    return shown if asker.is_operator else {**shown, "gates": drop.spec.gates.public()}
+    is_operator = asker.session is not None and asker.session.role == "operator"
+    return shown if is_operator else {**shown, "gates": drop.spec.gates.public()}
 
 
 @router.patch(
@@ -101,8 +121,9 @@ async def read(drop: ShownDrop, asker: AskerDep, response: Response) -> dict[str
     openapi_extra=taken({"limit_per_member": 2}),
 )
 async def amend(
-    drop_id: str,
+    drop_id: OwnDrop,
     actor: ActorDep,
+    operator: OperatorDep,
     body: JsonBody,
     use: ServicesDep,
     response: Response,
@@ -116,30 +137,31 @@ async def amend(
         raise RevisionRequired(f"If-Match: {if_match[:40]!r} is not an ETag of a drop")
     if not isinstance(body, dict):
         raise SpecInvalid("amendment: expected names and values", errors=[])
+    await _check_change(use, operator, body)
     change = located(body, use.settings.towns)
     return _answer(await use.drops.amend(drop_id, change, int(text), actor), response)
 
 
 @router.post("/{drop_id}/launch", responses=_act())
-async def launch(drop_id: str, use: ServicesDep, actor: ActorDep, response: Response) -> dict[str, Any]:
+async def launch(drop_id: OwnDrop, use: ServicesDep, actor: ActorDep, response: Response) -> dict[str, Any]:
     """Make a draft claimable from its opening on."""
     return _answer(await use.drops.launch(drop_id, actor), response)
 
 
 @router.post("/{drop_id}/pause", responses=_act())
-async def pause(drop_id: str, use: ServicesDep, actor: ActorDep, response: Response) -> dict[str, Any]:
+async def pause(drop_id: OwnDrop, use: ServicesDep, actor: ActorDep, response: Response) -> dict[str, Any]:
     """Stop giving out; tickets stay good."""
     return _answer(await use.drops.pause(drop_id, actor), response)
 
 
 @router.post("/{drop_id}/resume", responses=_act())
-async def resume(drop_id: str, use: ServicesDep, actor: ActorDep, response: Response) -> dict[str, Any]:
+async def resume(drop_id: OwnDrop, use: ServicesDep, actor: ActorDep, response: Response) -> dict[str, Any]:
     """Go on giving out."""
     return _answer(await use.drops.resume(drop_id, actor), response)
 
 
 @router.post("/{drop_id}/close", responses=_act())
-async def close(drop_id: str, use: ServicesDep, actor: ActorDep, response: Response) -> dict[str, Any]:
+async def close(drop_id: OwnDrop, use: ServicesDep, actor: ActorDep, response: Response) -> dict[str, Any]:
     """End a drop for good."""
     return _answer(await use.drops.close(drop_id, actor), response)
 
@@ -152,7 +174,7 @@ async def close(drop_id: str, use: ServicesDep, actor: ActorDep, response: Respo
     ),
 )
 async def restock(
-    drop_id: str, actor: ActorDep, body: JsonBody, use: ServicesDep, response: Response
+    drop_id: OwnDrop, actor: ActorDep, body: JsonBody, use: ServicesDep, response: Response
 ) -> dict[str, Any]:
     """Add units of an item: `{"item": "box-5jin", "quantity": 100}`."""
     given = only(body if isinstance(body, dict) else {}, "item", "quantity")
@@ -160,8 +182,11 @@ async def restock(
     return _answer(change, response)
 
 
-@router.get("/{drop_id}/report", responses=declared(*OPERATORS, "no-such-drop", "store-unavailable", "not-ready"))
-async def report(drop_id: str, use: ServicesDep, _: OperatorDep) -> dict[str, Any]:
+@router.get(
+    "/{drop_id}/report",
+    responses=declared(*BOUNDED, "no-such-drop", "store-unavailable", "not-ready"),
+)
+async def report(drop_id: OwnDrop, use: ServicesDep) -> dict[str, Any]:
     """What was given out, counted in the ledger, beside what the store says."""
     drop, live = await use.drops.read(drop_id), await use.drops.live(drop_id)
     async with use.stores.ledger.connect() as connection:
@@ -212,6 +237,24 @@ class LiveFeed:
             seen = (time.monotonic(), asyncio.ensure_future(use.drops.live(drop_id)))
             self._seen[drop_id] = seen
         return await asyncio.shield(seen[1])
+
+
+async def _check_names(use: Services, operator: Session, organisation: str, eligibility: Predicate) -> None:
+    """Refuse what is another organisation's, and names that stand for nothing."""
+    await use.organisations.check_own(operator.organisation, organisation, f"drop of {organisation!r}")
+    await use.organisations.check_known([organisation], SpecInvalid, "organisation")
+    await use.members.check_named(eligibility, SpecInvalid, "eligibility")
+
+
+async def _check_change(use: Services, operator: Session, change: dict[str, Any]) -> None:
+    """The same for an amendment; what makes no legal drop is for the amendment to tell."""
+    organisation, predicate = change.get("organisation"), Predicate()
+    with suppress(PredicateInvalid):
+        predicate = parsed(change.get("eligibility", {}), "eligibility")
+    if isinstance(organisation, str) and ids.is_name(organisation):
+        await _check_names(use, operator, organisation, predicate)
+    else:
+        await use.members.check_named(predicate, SpecInvalid, "eligibility")
 
 
 def _answer(drop: Drop, response: Response) -> dict[str, Any]:

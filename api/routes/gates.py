@@ -4,8 +4,9 @@ from typing import Any
 
 from fastapi import APIRouter
 
+from api import scope
 from api.claim import BodyInvalid
-from api.deps import AskedSession, JsonBody, ServicesDep, SessionDep, only
+from api.deps import AskedSession, JsonBody, Services, ServicesDep, SessionDep, only
 from api.examples import (
     ASKED,
     ATTEMPT,
@@ -23,6 +24,7 @@ from engine.bounds import QUIZ_ATTEMPTS_MAX
 from engine.drops.model import Drop
 from engine.gates.service import OpenAttempt, PassedQuiz
 from engine.members.model import Session
+from engine.members.predicate import Known
 
 router = APIRouter(prefix="/v1/drops/{drop_id}", tags=["gates"], responses=declared("invalid", "too-large"))
 _ASKED = (*SIGNED_IN, *ASKED, "no-such-gate", "ledger-foreign")
@@ -43,7 +45,7 @@ _ANSWERS = taken(
 )
 async def challenge(drop_id: str, use: ServicesDep, session: SessionDep) -> dict[str, Any]:
     """All that a drop asks of the session's member before it gives a ticket; nothing is begun by asking."""
-    return {"gates": use.claims.gates.challenge(session, await _drop(use, drop_id, session))}
+    return {"gates": use.claims.gates.challenge(session, await scope.shown(use, drop_id, session))}
 
 
 @router.post(
@@ -56,7 +58,7 @@ async def challenge(drop_id: str, use: ServicesDep, session: SessionDep) -> dict
 )
 async def start_quiz(drop_id: str, use: ServicesDep, session: AskedSession) -> dict[str, Any]:
     """Start an attempt at a drop's quiz, or see the open one. All accounts of one person share the attempts."""
-    found = await use.claims.gates.start_quiz(session, await _drop(use, drop_id, session))
+    found = await use.claims.gates.start_quiz(session, *await _asked(use, drop_id, session))
     return _passed(found) if isinstance(found, PassedQuiz) else _open(found)
 
 
@@ -81,8 +83,8 @@ async def answer_quiz(drop_id: str, use: ServicesDep, session: AskedSession, bod
         raise BodyInvalid("attempt: expected the number of an attempt, from 1", field="attempt")
     if not isinstance(answers, dict):
         raise BodyInvalid("answers: expected numbers of choices by the ids of questions", field="answers")
-    drop = await _drop(use, drop_id, session)
-    return _passed(await use.claims.gates.answer_quiz(session, drop, number, answers))
+    drop, known = await _asked(use, drop_id, session)
+    return _passed(await use.claims.gates.answer_quiz(session, drop, number, answers, known))
 
 
 @router.post(
@@ -95,12 +97,14 @@ async def answer_quiz(drop_id: str, use: ServicesDep, session: AskedSession, bod
 )
 async def list_pass(drop_id: str, use: ServicesDep, session: AskedSession) -> dict[str, Any]:
     """The pass of a drop that is for the members on a list."""
-    sealed = await use.claims.gates.list_pass(session, await _drop(use, drop_id, session))
+    sealed = await use.claims.gates.list_pass(session, *await _asked(use, drop_id, session))
     return {"gate": "list", **sealed}
 
 
-async def _drop(use: ServicesDep, drop_id: str, session: Session) -> Drop:
-    return await use.drops.shown(drop_id, to_operator=session.role == "operator")
+async def _asked(use: Services, drop_id: str, session: Session) -> tuple[Drop, Known]:
+    """The drop, and what the ledger says of the member as far as its eligibility asks."""
+    drop = await scope.shown(use, drop_id, session)
+    return drop, await use.members.known(session, drop.spec.eligibility)
 
 
 def _open(found: OpenAttempt) -> dict[str, Any]:

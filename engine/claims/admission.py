@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from typing import ClassVar
+from zoneinfo import ZoneInfo
 
 from engine.bounds import QUANTITY_MAX
 from engine.claims.keyring import Keyring
@@ -9,10 +10,11 @@ from engine.claims.model import Claim, Closed, Decision, NotOpen, Verdict, refus
 from engine.claims.receipt import sign
 from engine.claims.ticket import Ticket, TicketInvalid
 from engine.claims.wire import FIXED_BYTES, ITEM_AT, WINDOW_BYTES
-from engine.drops.model import Drop, Status
+from engine.drops.model import Drop, Status, from_ms
 from engine.errors import FlashclaimError, Invalid
 from engine.ids import partition_of
 from engine.members.model import Session, check
+from engine.members.predicate import NOTHING_KNOWN, Known
 
 _ITEM_BYTE = WINDOW_BYTES + ITEM_AT
 _MEMBER_LENGTH_BYTE = WINDOW_BYTES + FIXED_BYTES
@@ -24,13 +26,17 @@ class ClaimInvalid(Invalid):
     code: ClassVar[str] = "claim-invalid"
 
 
-def check_asker(drop: Drop, session: Session, now_ms: int) -> None:
-    """Whether a member may have a ticket, apart from what gates ask; raises `NotOpen`, `Closed`, `NotEligible`."""
+def check_asker(drop: Drop, session: Session, now_ms: int, zone: ZoneInfo, known: Known = NOTHING_KNOWN) -> None:
+    """Whether a member may have a ticket, apart from what gates ask; raises `NotOpen`, `Closed`, `NotEligible`.
+
+    `zone` says which day it is, for birthdays; `known` is what the ledger says of the member.
+    """
     if drop.status is Status.DRAFT:
         raise NotOpen("not launched yet: come back later", opens_at=drop.spec.opens_at, retry_after_s=60)
     if drop.status is Status.CLOSED or now_ms >= drop.closes_ms:
         raise Closed("closed: this drop takes no more claims")
-    check(drop.spec.eligibility, session.attributes)
+    if not drop.spec.eligibility.is_empty:
+        check(drop.spec.eligibility, session, from_ms(now_ms).astimezone(zone).date(), known)
 
 
 def item_number(drop: Drop, item: str | None) -> int:

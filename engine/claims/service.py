@@ -24,12 +24,12 @@ from engine.claims.wire import NONCE_BYTES, ClaimRequest
 from engine.drops.model import Drop, from_ms
 from engine.drops.service import Drops
 from engine.errors import Refused, Unavailable
-from engine.gates.members_list import Lists, NoLists
 from engine.gates.model import Given, Passed
 from engine.gates.service import Gates
 from engine.ids import ClaimId, DropId
 from engine.ledger import homes
 from engine.members.model import Session
+from engine.members.predicate import NOTHING_KNOWN, Known
 from engine.runtime.connections import LEDGER_AWAY
 from engine.runtime.settings import Settings
 
@@ -61,7 +61,6 @@ class Claims:
         drops: Drops,
         settings: Settings,
         backlog: Backlog,
-        lists: Lists | None = None,
     ) -> None:
         self._store = script_store
         self._ledger = ledger
@@ -69,8 +68,8 @@ class Claims:
         self._backlog = backlog
         self._partitions = settings.partitions
         self._ticket_ttl_ms = settings.ticket_ttl_s * 1000
-        self._towns = settings.towns
-        self.gates = Gates(ledger, settings, lists or NoLists())
+        self._towns, self._zone = settings.towns, settings.zone
+        self.gates = Gates(ledger, settings)
         self.use_keys(settings)
         self._turns = Turns()
         self._renewed_s = float("-inf")
@@ -84,14 +83,22 @@ class Claims:
         self.gates.use_keys(settings)
 
     def issue_ticket(
-        self, session: Session, drop: Drop, item: str | None, quantity: int | None, given: Given = _NOTHING
+        self,
+        session: Session,
+        drop: Drop,
+        item: str | None,
+        quantity: int | None,
+        given: Given = _NOTHING,
+        known: Known = NOTHING_KNOWN,
     ) -> IssuedTicket:
         """A ticket for one claim by the session's member; before the opening too. `given` is for the drop's gates.
+
+        `known` is what the ledger says of the member, where the drop's eligibility asks for it (`asks_ledger`).
 
         Raises `NotOpen` for a draft, `Closed`, `NotEligible`, `ClaimInvalid`, and the gates' refusals.
         """
         now_ms = round(time.time() * 1000)
-        admission.check_asker(drop, session, now_ms)
+        admission.check_asker(drop, session, now_ms, self._zone, known)
         expires_ms = min(drop.closes_ms, max(now_ms, drop.opens_ms) + self._ticket_ttl_ms)
         wanted, units = admission.item_number(drop, item), admission.checked_quantity(quantity)
         passed = self.gates.check(session, drop, given)
@@ -109,7 +116,7 @@ class Claims:
 
     def _town(self, session: Session) -> int:
         """The number of the town that a member belongs to; 0 where it is not known."""
-        town = self._towns.named(session.attributes.get("town", ""))
+        town = self._towns.named(str(session.attributes.get("town", "")))
         return 0 if town is None else town.number
 
     def open_ticket(self, text: str | bytes) -> Ticket:

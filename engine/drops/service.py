@@ -6,7 +6,7 @@ all the same.
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from itertools import chain
 from typing import Any, NamedTuple
@@ -182,10 +182,10 @@ class Drops:
         if found is not None:
             self._cache[drop_id] = found._replace(seen_s=_NEVER_S, recorded_s=_NEVER_S)
 
-    async def listed(self, after_id: str | None, limit: int) -> list[Drop]:
-        """Drops by id, from the one after `after_id` on."""
+    async def listed(self, after_id: str | None, limit: int, among: Sequence[str] | None = None) -> list[Drop]:
+        """Drops by id, from the one after `after_id` on; only those of some organisations, if given."""
         async with self._ledger.connect() as connection:
-            return await store.listed(connection, after_id, limit)
+            return await store.listed(connection, after_id, limit, among)
 
     async def live(self, drop_id: str) -> LiveFigures:
         """What the store says at this moment: stock, taken, left, per item and over all partitions."""

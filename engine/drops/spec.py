@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from typing import Annotated, Any, ClassVar, Literal, Self, get_args
 
 import yaml
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
+from pydantic import AwareDatetime, BaseModel, Field, TypeAdapter, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 
 from engine import ids
@@ -23,14 +23,14 @@ from engine.bounds import (
     WAVES_MAX,
 )
 from engine.drops.allotments import Allotment, allotment_faults
-from engine.drops.fields import Faults, Identifier, Part, Place, Text, Texts, nearest, refuse, twice
+from engine.drops.fields import Faults, Identifier, Part, Place, Texts, nearest, refuse, twice
 from engine.drops.gates import Gates
 from engine.drops.membership import Membership
 from engine.errors import Invalid, Misconfigured
+from engine.members.predicate import Eligibility, Predicate, names_at
 from engine.towns import Towns
 
 Stock = Annotated[int, Field(ge=0, le=STOCK_MAX, strict=True)]
-Eligibility = dict[Literal["town", "sector"], "Condition"]
 _TAGS = ("[key]", "[any]", "[some]")  # in a fault's place: what pydantic puts there beside names and numbers
 _AMENDABLE = ("title", "opens_at", "closes_at", "limit_per_member", "eligibility", "gates", "campaign")
 
@@ -57,14 +57,6 @@ class Wave(Part):
     stock: dict[str, Annotated[int, Field(ge=0, le=STOCK_MAX, strict=True)]]
 
 
-class Condition(Part):
-    """What one attribute of a member must be for the drop to be theirs."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
-
-    in_: tuple[Text, ...] = Field(alias="in", min_length=1, max_length=10_000)
-
-
 class DropSpec(Part):
     """The definition of a drop. `waves` may be left out: then all stock is there at the opening."""
 
@@ -79,7 +71,7 @@ class DropSpec(Part):
     waves: Annotated[tuple[Wave, ...], Field(max_length=WAVES_MAX)] = ()
     allotments: Annotated[tuple[Allotment, ...], Field(max_length=ALLOTMENTS_MAX)] = ()
     campaign: Membership | None = None
-    eligibility: Eligibility = Field(default_factory=dict)
+    eligibility: Eligibility = Predicate()
     gates: Gates = Gates()
 
     @model_validator(mode="after")
@@ -143,7 +135,7 @@ def parse_yaml(text: str, source: str) -> DropSpec:
     if len(text.encode()) > REQUEST_BODY_BYTES_MAX:
         raise _invalid(source, [("", f"larger than {REQUEST_BODY_BYTES_MAX} bytes")])
     try:
-        data = yaml.load(text, Loader=_StrictLoader)  # noqa: S506 (a subclass of SafeLoader)
+        data = yaml.load(text, Loader=StrictLoader)  # noqa: S506 (a subclass of SafeLoader)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         place = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
@@ -236,7 +228,7 @@ def rescheduled(spec: DropSpec, opens_at: datetime, speed: float) -> DropSpec:
     )
 
 
-class _StrictLoader(yaml.SafeLoader):
+class StrictLoader(yaml.SafeLoader):
     """YAML without the silent traps: a name that stands twice is a fault, not the last one wins."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
@@ -273,6 +265,8 @@ def _shown(value: object) -> str:
 
 def _fields_at(place: Place) -> list[str]:
     """The names that are known beside the last one of a place."""
+    if place[0] == "eligibility" and len(place) > 1:
+        return names_at(place[1:-1])
     part: type[BaseModel] = DropSpec
     for name in place[:-1]:
         field = next((field for own, field in part.model_fields.items() if name in (own, field.alias)), None)

@@ -4,29 +4,11 @@ Whoever is taken off the list can use their pass for its last minutes (`PASS_S`)
 """
 
 from collections.abc import Mapping
-from typing import ClassVar, Protocol
-
-from sqlalchemy.ext.asyncio import AsyncConnection
+from typing import ClassVar
 
 from engine.drops.model import Drop
 from engine.errors import Refused
 from engine.gates.model import Case, Given, Passed, check_pass
-from engine.members.model import Session
-
-
-class Lists(Protocol):
-    """The lists of members, as their own room keeps them."""
-
-    async def holds(self, connection: AsyncConnection, list_name: str, session: Session) -> bool:
-        """Whether a member is on a list, by their id or as the person; False for a list that does not exist."""
-        ...
-
-
-class NoLists:
-    """Stands for the lists until there are any: nobody is on one."""
-
-    async def holds(self, connection: AsyncConnection, list_name: str, session: Session) -> bool:
-        return False
 
 
 class ListPassRequired(Refused):

@@ -16,7 +16,7 @@ from engine.drops.gates import Quiz
 from engine.drops.model import Drop
 from engine.errors import Refused
 from engine.gates import store
-from engine.gates.members_list import ListGate, Lists, NotOnList
+from engine.gates.members_list import ListGate, NotOnList
 from engine.gates.model import Case, Given, Passed, issue_pass
 from engine.gates.quiz import (
     AttemptAnswered,
@@ -32,7 +32,9 @@ from engine.gates.quiz import (
 )
 from engine.gates.store import Attempt, Taker
 from engine.ledger import migrations
+from engine.members import groups
 from engine.members.model import Session
+from engine.members.predicate import NOTHING_KNOWN, Known
 from engine.runtime.settings import Settings
 
 
@@ -61,9 +63,9 @@ class PassedQuiz(NamedTuple):
 class Gates:
     """The gates of one process."""
 
-    def __init__(self, ledger: AsyncEngine, settings: Settings, lists: Lists) -> None:
+    def __init__(self, ledger: AsyncEngine, settings: Settings) -> None:
         self._ledger = ledger
-        self._lists = lists
+        self._zone = settings.zone
         self.places = settings.places
         self.use_keys(settings)
 
@@ -79,13 +81,13 @@ class Gates:
         """What the gates have established; raises the refusal of the first one that is not passed."""
         return gates.check(self._case(session, drop), given)
 
-    async def start_quiz(self, session: Session, drop: Drop) -> OpenAttempt | PassedQuiz:
+    async def start_quiz(self, session: Session, drop: Drop, known: Known = NOTHING_KNOWN) -> OpenAttempt | PassedQuiz:
         """The open attempt of the session's person, a new one where there is none; or that they have passed already.
 
         Raises what a ticket request of this member would be refused with before its gates, `NoSuchGate`, and
         `NoAttemptsLeft`.
         """
-        case, quiz, taker = self._quiz(session, drop)
+        case, quiz, taker = self._quiz(session, drop, known)
         async with self._ledger.begin() as connection:
             await migrations.hold(connection, LEDGER_LOCK_TIMEOUT)
             while True:  # another turn only where somebody has begun one attempt more at the same moment
@@ -104,12 +106,14 @@ class Gates:
                 if begun is not None:
                     return _shown(quiz, begun)
 
-    async def answer_quiz(self, session: Session, drop: Drop, number: int, answers: Mapping[str, object]) -> PassedQuiz:
+    async def answer_quiz(
+        self, session: Session, drop: Drop, number: int, answers: Mapping[str, object], known: Known = NOTHING_KNOWN
+    ) -> PassedQuiz:
         """Mark an attempt's answers, once: the same answers again have the same outcome.
 
         Raises what `start_quiz` does, `QuizFailed`, `QuizLate`, `AttemptAnswered`, `NoSuchAttempt`, `AnswersInvalid`.
         """
-        case, quiz, taker = self._quiz(session, drop)
+        case, quiz, taker = self._quiz(session, drop, known)
         async with self._ledger.begin() as connection:
             await migrations.hold(connection, LEDGER_LOCK_TIMEOUT)
             held = await store.attempts(connection, taker, for_update=True)
@@ -126,28 +130,28 @@ class Gates:
             raise QuizFailed(told, **facts, **asked)
         return PassedQuiz(attempt, issue_pass(case, QuizGate.name, quiz.version))
 
-    async def list_pass(self, session: Session, drop: Drop) -> Mapping[str, object]:
+    async def list_pass(self, session: Session, drop: Drop, known: Known = NOTHING_KNOWN) -> Mapping[str, object]:
         """The pass of the list gate (`issue_pass`); raises as `start_quiz` does, and `NotOnList`."""
         name = drop.spec.gates.list_
         if name is None:
             raise NoSuchGate(f"drop {drop.id!r} has no list before its tickets", gate=ListGate.name)
-        case = self._asked(session, drop)
+        case = self._asked(session, drop, known)
         async with self._ledger.connect() as connection:
-            is_on_it = await self._lists.holds(connection, name, session)
-        if not is_on_it:
+            found = await groups.known(connection, session, {name}, {})
+        if name not in found.lists:
             raise NotOnList("this drop is for the members on a list, and you are not on it")
         return issue_pass(case, ListGate.name, name)
 
-    def _quiz(self, session: Session, drop: Drop) -> tuple[Case, Quiz, Taker]:
+    def _quiz(self, session: Session, drop: Drop, known: Known) -> tuple[Case, Quiz, Taker]:
         quiz = drop.spec.gates.quiz
         if quiz is None:
             raise NoSuchGate(f"drop {drop.id!r} has no quiz before its tickets", gate=QuizGate.name)
-        return self._asked(session, drop), quiz, Taker(drop.id, quiz.version, session.subject)
+        return self._asked(session, drop, known), quiz, Taker(drop.id, quiz.version, session.subject)
 
-    def _asked(self, session: Session, drop: Drop) -> Case:
+    def _asked(self, session: Session, drop: Drop, known: Known) -> Case:
         """Nobody spends an attempt on a drop that gives them no ticket anyway."""
         case = self._case(session, drop)
-        check_asker(drop, session, case.now_ms)
+        check_asker(drop, session, case.now_ms, self._zone, known)
         return case
 
     def _case(self, session: Session, drop: Drop) -> Case:

@@ -1,7 +1,7 @@
 """The secrets of a data directory, in `keys.json`: made once, rotated by id, readable by their owner alone.
 
     {"ticket_keys": {id: hex}, "ticket_key_id": id, "receipt_keys": …, "receipt_key_id": …, "session_secret": hex,
-     "key_times": {"ticket": {id: {"made_at": …, "replaced_at": …}}, "receipt": …}}
+     "person_key": hex, "key_times": {"ticket": {id: {"made_at": …, "replaced_at": …}}, "receipt": …}}
 
 The file is written whole or not at all, by one process at a time. All names but `key_times` are settings.
 """
@@ -99,15 +99,18 @@ def fingerprint(secret: str) -> str:
 
 
 def ensure_keys(data_dir: Path) -> None:
-    """Make the secrets of a local instance once."""
+    """Make the secrets of a local instance once; those that an earlier version did not make are added."""
     data_dir.mkdir(parents=True, exist_ok=True)
     with _alone(data_dir):
         if (data_dir / KEYS_FILE).exists():
-            read(data_dir)
+            kept = read(data_dir)
+            if "person_key" not in kept:
+                _write(data_dir, {**kept, "person_key": secrets.token_hex(32)})
             return
         now = datetime.now(UTC)
         rings = [Ring(kind, 1, {1: secrets.token_hex(32)}, {1: now}) for kind in ("ticket", "receipt")]
-        _write(data_dir, _with_rings({"session_secret": secrets.token_hex(32)}, rings))
+        made = {name: secrets.token_hex(32) for name in ("session_secret", "person_key")}
+        _write(data_dir, _with_rings(made, rings))
 
 
 def read(data_dir: Path) -> dict[str, Any]:

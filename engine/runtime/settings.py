@@ -7,10 +7,12 @@ with one sentence. Secrets never show in logs or in `repr`.
 
 import json
 import os
+import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import BeforeValidator, Field, SecretStr, ValidationError, model_validator
 from pydantic_core import ErrorDetails
@@ -68,6 +70,9 @@ class Settings(BaseSettings):
 
     outbox_bytes_max: int = Field(OUTBOX_BYTES_MAX, ge=1_000_000)  # past it claims are shed until the ledger catches up
 
+    # Hexadecimal: turns ID numbers into subjects. Never change it: the numbers, to do it anew, are kept nowhere.
+    person_key: SecretStr | None = None
+
     session_secret: SecretStr | None = None  # HS256: the dev identity
     session_jwks_url: str | None = None  # production: the identity provider's public keys
     session_issuer: str | None = None
@@ -84,6 +89,7 @@ class Settings(BaseSettings):
     invalid_tickets_burst: int = Field(500, ge=0, le=RATE_MAX)
     rates_redis_url: str | None = None  # a second, volatile store: rates are then over all processes
     deny_file: Path | None = None
+    time_zone: str = "Asia/Shanghai"  # the organisation's: a day begins by it
     towns_file: Path | None = None  # another city's towns, as in engine/towns/dongguan.toml
     town_outlines_file: Path | None = None  # GeoJSON; without it a place is in the town with the nearest centre
     cors_origins: tuple[str, ...] = ()
@@ -106,9 +112,33 @@ class Settings(BaseSettings):
             raise ValueError("rates_redis_url is redis_url: each count would be written to disk; name another store")
         return self
 
+    @model_validator(mode="after")
+    def _hides_persons(self) -> "Settings":
+        key = "" if self.person_key is None else self.person_key.get_secret_value()
+        if self.person_key is not None and re.fullmatch(r"(?:[0-9a-fA-F]{2}){32,64}", key) is None:
+            raise ValueError("person_key is not hexadecimal, of 64 digits or more")
+        return self
+
+    @model_validator(mode="after")
+    def _is_somewhere(self) -> "Settings":
+        try:
+            _ = self.zone
+        except (ZoneInfoNotFoundError, ValueError, OSError):
+            raise ValueError("time_zone is no zone that is known here: write it like Asia/Shanghai") from None
+        return self
+
+    @property
+    def zone(self) -> ZoneInfo:
+        return ZoneInfo(self.time_zone)
+
     @property
     def towns(self) -> Towns:
         return towns.load(self.towns_file)
+
+    @property
+    def persons(self) -> bytes | None:
+        """The key that turns ID numbers into subjects; None where none is set."""
+        return None if self.person_key is None else bytes.fromhex(self.person_key.get_secret_value())
 
     @property
     def places(self) -> Places:

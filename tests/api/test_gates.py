@@ -13,13 +13,13 @@ from structlog.testing import capture_logs
 
 from api.app import create_app
 from engine.drops.model import Actor
-from engine.members.model import Session
 from engine.runtime.connections import Stores
 from engine.runtime.settings import Settings
 from tests.api.conftest import Api, problem, running
 from tests.api.test_refused import dump
 from tests.factories.drops import drop_json
 from tests.factories.gates import DALANG, DONGKENG, SLOGANS, quiz_json
+from tests.factories.lists import put_list
 from tests.factories.proofs import solved
 
 LISTED = {"list": "veterans"}
@@ -137,7 +137,7 @@ class TestRefused:
 class TestList:
     async def test_whoever_is_on_it_gets_a_ticket_with_its_pass(self, api: Api, stores: Stores) -> None:
         await api.launched(gates=LISTED)
-        api.client._transport.app.state.services.claims.gates._lists = _OneName()  # type: ignore[attr-defined]
+        await put_list(stores.ledger, "veterans", "m-1")
         answer = await api.client.post("/v1/drops/trial/list", headers=api.bearer())
         assert set(answer.json()) == {"gate", "pass", "pass_expires_at"}
         assert (await ask(api, {"list": answer.json()["pass"]})).status_code == 200
@@ -150,11 +150,6 @@ class TestList:
             answer = await api.client.get("/v1/drops/trial", headers=headers)
             assert answer.json()["gates"] == {"list": True}
         assert (await api.operate("GET", "/v1/drops/trial")).json()["gates"] == LISTED
-
-
-class _OneName:
-    async def holds(self, connection: object, list_name: str, session: Session) -> bool:
-        return (list_name, session.member_id) == ("veterans", "m-1")
 
 
 class TestDefinition:

@@ -45,7 +45,16 @@ RULES = {
     "GET /v1/claims": MEMBER,
     "POST /v1/claims/{claim_id}/release": OPERATOR,
     "POST /v1/receipts/verify": PUBLIC,  # says what the receipt says, to whoever holds it
+    "GET /v1/members": OPERATOR,
+    "GET /v1/members/{member_id}": OPERATOR,
     "PUT /v1/members/{member_id}": OPERATOR,
+    "GET /v1/lists": OPERATOR,
+    "GET /v1/segments": OPERATOR,
+    "GET /v1/segments/{name}": OPERATOR,
+    "PUT /v1/segments/{name}": OPERATOR,
+    "GET /v1/organisations": OPERATOR,
+    "GET /v1/organisations/{organisation_id}": OPERATOR,
+    "PUT /v1/organisations/{organisation_id}": OPERATOR,
     "GET /healthz": PUBLIC,
     "GET /readyz": PUBLIC,
     "GET /metrics": PUBLIC,  # counts; a proxy keeps it inside, see docs/security.md
@@ -53,14 +62,20 @@ RULES = {
     "GET /docs": PUBLIC,
     "GET /docs/static": PUBLIC,
 }
-KNOWN = {"drop_id": "trial", "claim_id": "trial.0.1", "member_id": "m-1"}
-UNKNOWN = {"drop_id": "nothing", "claim_id": "trial.0.999", "member_id": "m-999"}
+KNOWN = {
+    "drop_id": "trial", "claim_id": "trial.0.1", "member_id": "m-1", "organisation_id": "dongguan", "name": "locals",
+}  # fmt: skip
+UNKNOWN = {
+    "drop_id": "nothing", "claim_id": "trial.0.999", "member_id": "m-999", "organisation_id": "none", "name": "none",
+}  # fmt: skip
 BODIES: dict[str, Any] = {
     "POST /v1/drops": drop_json("another"),
     "PATCH /v1/drops/{drop_id}": {"limit_per_member": 2},
     "POST /v1/drops/{drop_id}/restock": {"item": "box", "quantity": 1},
     "POST /v1/drops/{drop_id}/quiz/answers": {"attempt": 1, "answers": {}},
     "PUT /v1/members/{member_id}": {"attributes": {}},
+    "PUT /v1/segments/{name}": {"where": {"town": {"in": ["大朗"]}}},
+    "PUT /v1/organisations/{organisation_id}": {"kind": "city", "title": {"en": "City"}},
 }
 
 

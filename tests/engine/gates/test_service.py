@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from engine.claims.model import Closed, NotOpen
 from engine.drops.model import Drop, Status
 from engine.errors import FlashclaimError
-from engine.gates.members_list import NoLists, NotOnList
+from engine.gates.members_list import NotOnList
 from engine.gates.model import Given
 from engine.gates.quiz import (
     AnswersInvalid,
@@ -31,6 +31,7 @@ from engine.members.model import NotEligible, Session
 from engine.runtime.settings import Settings
 from tests.factories.drops import drop_spec
 from tests.factories.gates import answers_to, quiz_json
+from tests.factories.lists import put_list
 
 ONE = Session("m-1", "person-1")
 SAME_PERSON = Session("m-2", "person-1")
@@ -46,7 +47,7 @@ DROP = drop_of()
 
 @pytest.fixture
 def gates(ledger: AsyncEngine, settings: Settings) -> Gates:
-    return Gates(ledger, settings, NoLists())
+    return Gates(ledger, settings)
 
 
 async def begun(gates: Gates, session: Session = ONE, drop: Drop = DROP) -> OpenAttempt:
@@ -292,19 +293,12 @@ async def hold_all(connection: AsyncConnection) -> None:
     await connection.execute(text("select * from quiz_attempts for update"))
 
 
-class _Lists:
-    """Lists of one name, kept here."""
-
-    async def holds(self, connection: AsyncConnection, list_name: str, session: Session) -> bool:
-        assert await connection.scalar(text("select 1")) == 1, "it can ask the ledger"
-        return (list_name, session.member_id) == ("veterans", "m-1")
-
-
 class TestList:
     LISTED = Drop(drop_spec("trial", gates={"list": "veterans"}), Status.LAUNCHED, 2, 1)
 
     async def test_whoever_is_on_it_has_a_pass(self, ledger: AsyncEngine, settings: Settings) -> None:
-        gates = Gates(ledger, settings, _Lists())
+        gates = Gates(ledger, settings)
+        await put_list(ledger, "veterans", "m-1")
         sealed = await gates.list_pass(ONE, self.LISTED)
         assert gates.check(ONE, self.LISTED, Given(list=str(sealed["pass"]))).gates == ("list",)
         with pytest.raises(NotOnList):
