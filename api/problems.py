@@ -37,6 +37,7 @@ PROBLEMS: Mapping[str, tuple[int, str]] = {
     "wrong-status": (409, "Wrong status for this act"),
     "stale-revision": (412, "Changed in the meantime"),
     "revision-required": (428, "Say which revision you saw"),
+    "export-required": (428, "Take the export first"),
     "proof-required": (428, "Send a proof"),
     "ticket-invalid": (401, "Ticket is not valid"),
     "ticket-expired": (401, "Ticket has expired"),
