@@ -19,6 +19,7 @@ from engine.bounds import LEDGER_ANSWER_S_MAX
 from engine.claims.backlog import Backlog
 from engine.claims.service import Claims
 from engine.drops.service import Drops
+from engine.ledger.erase import Erasures
 from engine.members.service import Members
 from engine.members.session import SessionTokens
 from engine.organisations.service import Organisations
@@ -101,6 +102,7 @@ def _services(settings: Settings, stores: Stores, backlog: Backlog, denied: Deny
         sessions=SessionTokens(settings),
         organisations=organisations,
         members=Members(stores.ledger, organisations, settings.towns),
+        erasures=Erasures(stores, settings.partitions),
         control=RushControl(settings, denied, SharedBuckets(stores.rates) if stores.rates else None),
     )
 

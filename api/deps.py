@@ -13,6 +13,7 @@ from engine.claims.service import Claims
 from engine.drops.model import Actor
 from engine.drops.service import Drops
 from engine.errors import Refused
+from engine.ledger.erase import Erasures
 from engine.members.model import Session
 from engine.members.service import Members
 from engine.members.session import IdentityUnavailable, SessionInvalid, SessionTokens
@@ -37,6 +38,7 @@ class Services:
     sessions: SessionTokens
     organisations: Organisations
     members: Members
+    erasures: Erasures
     control: RushControl
 
 

@@ -228,6 +228,7 @@ _DETAILS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
         "organisation 'dalang' has no drop 'lychee-2025', nor has one under it: ask the city's operators",
         {"organisation": "dalang"},
     ),
+    "export-required": ("take the export first, and send its digest: nothing may be missed", {}),
     "no-such-organisation": ("there is no organisation 'dalan'", {}),
     "no-such-member": ("the ledger has no member 'm-1': their identity provider may", {}),
     "no-such-segment": ("there is no segment 'local'", {}),

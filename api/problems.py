@@ -46,6 +46,7 @@ PROBLEMS: Mapping[str, tuple[int, str]] = {
     "location-required": (428, "Send your location"),
     "slogan-required": (428, "Choose a slogan"),
     "quiz-required": (428, "Take the quiz first"),
+    "export-required": (428, "Take the export first"),
     "proof-required": (428, "Send a proof"),
     "ticket-invalid": (401, "Ticket is not valid"),
     "ticket-expired": (401, "Ticket has expired"),

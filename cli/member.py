@@ -3,6 +3,7 @@
 import asyncio
 import csv
 import hashlib
+import json
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -35,6 +36,8 @@ RejectsFile = Annotated[
     typer.Option("--rejects", help="File for the rows that are left out: field, what is wrong, advice."),
 ]
 SegmentName = Annotated[str, typer.Argument(metavar="NAME", help="The segment's name.")]
+MemberArgument = Annotated[str, typer.Argument(metavar="MEMBER", help="The member's id.")]
+ExportFile = Annotated[Path, typer.Argument(metavar="FILE", help="Where the export goes, readable by you alone.")]
 _SHOWN_MAX = 20  # rejects that the terminal shows
 _STATEMENT_S_MAX = 600.0  # sorting a million rows by their ids on a small machine
 
@@ -72,7 +75,7 @@ def import_(
 
 @group.command()
 def show(
-    member: Annotated[str, typer.Argument(help="The member's id.")],
+    member: MemberArgument,
     as_json: AsJson = False,
     url: Url = None,
     token: Token = None,
@@ -88,6 +91,48 @@ def show(
         return
     rows: list[list[object]] = [["subject", found["subject"]], *([name, v] for name, v in found["attributes"].items())]
     print_table(member, ["what", "value"], [*rows, ["updated_at", found["updated_at"]]])
+
+
+@group.command()
+def export(
+    member: MemberArgument, file: ExportFile, url: Url = None, token: Token = None, data: DataDir = None
+) -> None:
+    """Write all that is kept of a member into a file, as JSON: what is known, lists, changes, claims.
+
+    Example:  flashclaim member export m-1 m-1.json
+    """
+    _exported(Client(data, url, token), member, file)
+    say(f"all that is kept of {member} is in {file}, for you alone")
+
+
+@group.command()
+def erase(
+    member: MemberArgument,
+    file: ExportFile,
+    as_json: AsJson = False,
+    url: Url = None,
+    token: Token = None,
+    data: DataDir = None,
+) -> None:
+    """Erase a member, after an export into a file; what they were given stays counted, under a pseudonym.
+
+    While they hold claims on a drop that is not closed it waits, and is done by itself then; the exit code is 1.
+
+    Example:  flashclaim member erase m-1 m-1.json
+    """
+    client = Client(data, url, token)
+    digest = _exported(client, member, file)
+    done = client.call("POST", f"/v1/members/{member}/erase", {"export": digest})
+    if as_json:
+        print_json(done)
+    elif done["erased"]:
+        say(f"{member} is erased; what was kept of them is in {file} alone: see to that too")
+    else:
+        for hold in done["waits_for"]:
+            say(f"{hold['drop_id'] or 'now'}: {hold['reason']}")
+        say(f"{member} will be erased by itself once nothing holds it back")
+    if not done["erased"]:
+        raise typer.Exit(1)
 
 
 @lists.command(name="import")
@@ -173,6 +218,15 @@ def show_segments(
         rows = [found] if name else found
         columns = ["name", "where", *(["members"] if name else [])]
         print_table("segments", columns, [[row[column] for column in columns] for row in rows])
+
+
+def _exported(client: Client, member: str, file: Path) -> str:
+    """Write the export for its owner alone; its digest."""
+    from engine.runtime.keyfile import write_private
+
+    found: dict[str, Any] = client.call("GET", f"/v1/members/{member}/export")
+    write_private(file, json.dumps(found, ensure_ascii=False, indent=2) + "\n")
+    return str(found["digest"])
 
 
 def _where(text: str) -> Any:

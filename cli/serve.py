@@ -161,6 +161,7 @@ def _metrics_dir(workers: int) -> Iterator[None]:
 
 
 async def _work(settings: "Settings", name: str) -> None:
+    from engine.ledger.erase import Erasures
     from engine.ledger.ingest import writer_of
     from engine.ledger.persist import Persister
     from engine.ledger.reconcile import Reconciler
@@ -175,6 +176,7 @@ async def _work(settings: "Settings", name: str) -> None:
         async with asyncio.TaskGroup() as group:
             group.create_task(worker.run(stop))
             group.create_task(Reconciler(stores, settings.partitions).run(stop))
+            group.create_task(Erasures(stores, settings.partitions).run(stop))
 
 
 async def _check(settings: "Settings") -> None:

@@ -114,6 +114,8 @@ REBUILD_AGAIN_S = 30.0  # a rebuild that nobody asked for, and that was refused,
 RECOUNT_S = 3_600.0  # after it all rows of a drop are summed anew: half a second for a million
 RECONCILE_ROWS = 2_000  # in a round: 5 ms of each store
 
+ERASE_LOOK_S = 30.0  # between two looks whether an erasure that waits can be done
+
 # The vigil: the promises are called on a part of the history; a million claims take twenty minutes.
 VIGIL_S = 5.0
 VIGIL_ROWS = 4_000  # 50 ms of a worker

@@ -13,7 +13,7 @@ from engine.claims.receipt import ReceiptBody
 from engine.claims.wire import StoredClaim
 from engine.drops.model import Drop, from_ms, split, to_ms
 from engine.drops.spec import DropSpec
-from engine.ids import ClaimId
+from engine.ids import ClaimId, is_pseudonym
 from engine.ledger import promises
 from engine.ledger.evidence import stored_fact
 from engine.ledger.promises import History
@@ -124,14 +124,17 @@ def brought(recorded: Iterable[RecordedClaim], told: Sequence[ReceiptBody]) -> B
     """Sort receipts by what they say beyond what is recorded."""
     by_id = {row.claim_id: row for row in recorded}
     by_ticket = {(row.member_id, row.nonce): row.claim_id for row in by_id.values()}
+    erased = {row.nonce for row in by_id.values() if is_pseudonym(row.member_id)}
     found = Brought()
     for body in told:
         row = _proved(body)
         known = by_id.get(row.claim_id)
         if known is not None:
+            if is_pseudonym(known.member_id):  # whose it was is not known any more, the receipt is theirs all the same
+                row = row._replace(member_id=known.member_id, subject=known.subject)
             if known._replace(released_at=None) != row:
                 found.conflicts.append(f"{row.claim_id}: a receipt says {_shown(row)}, recorded is {_shown(known)}")
-        elif (row.member_id, row.nonce) in by_ticket:
+        elif (row.member_id, row.nonce) in by_ticket or row.nonce in erased:
             found.superseded.append(row.claim_id)
         else:
             found.restored.append(row)

@@ -48,6 +48,8 @@ RULES = {
     "GET /v1/members": OPERATOR,
     "GET /v1/members/{member_id}": OPERATOR,
     "PUT /v1/members/{member_id}": OPERATOR,
+    "GET /v1/members/{member_id}/export": OPERATOR,
+    "POST /v1/members/{member_id}/erase": OPERATOR,
     "GET /v1/lists": OPERATOR,
     "GET /v1/segments": OPERATOR,
     "GET /v1/segments/{name}": OPERATOR,
@@ -74,6 +76,7 @@ BODIES: dict[str, Any] = {
     "POST /v1/drops/{drop_id}/restock": {"item": "box", "quantity": 1},
     "POST /v1/drops/{drop_id}/quiz/answers": {"attempt": 1, "answers": {}},
     "PUT /v1/members/{member_id}": {"attributes": {}},
+    "POST /v1/members/{member_id}/erase": {"export": "0"},
     "PUT /v1/segments/{name}": {"where": {"town": {"in": ["大朗"]}}},
     "PUT /v1/organisations/{organisation_id}": {"kind": "city", "title": {"en": "City"}},
 }

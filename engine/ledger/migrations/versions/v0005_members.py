@@ -65,6 +65,7 @@ def upgrade() -> None:
         "erasures",
         sa.Column("pseudonym", sa.Text, nullable=False),
         sa.Column("member_id", sa.Text, nullable=False),
+        sa.Column("subjects", JSONB, nullable=False),
         sa.Column("actor", sa.Text, nullable=False),
         sa.Column("asked_at", _INSTANT, nullable=False, server_default=sa.func.now()),
         sa.PrimaryKeyConstraint("pseudonym", name="erasures_pk"),
