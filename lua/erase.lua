@@ -14,7 +14,7 @@ Replies
   erased      the subject has none of them any more
   not-ready   the store is not at home
 Cost   one GET, one HMGET, one HSET, one HSET or HDEL
-Bound  a subject's claims: at most 1,000 of 22 bytes
+Bound  a subject's claims: at most 1,000 of 24 bytes
 --]]
 --@include _number
 --@include _is_home
@@ -23,7 +23,7 @@ local claims_key, home_key = KEYS[1], KEYS[2]
 local home, subject, pseudonym = ARGV[1], ARGV[2], ARGV[3]
 local serials = {unpack(ARGV, 4)}
 
-local ENTRY_BYTES = 22
+local ENTRY_BYTES = 24
 if not _is_home(home_key, home) then
   return 'not-ready'
 end

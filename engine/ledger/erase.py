@@ -18,6 +18,7 @@ import json
 import secrets
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from datetime import datetime
 from hashlib import sha256
 from typing import Any, ClassVar, NamedTuple
 
@@ -36,21 +37,24 @@ from engine.ledger import actions, migrations
 from engine.ledger.audit import wait_until_recorded
 from engine.ledger.locks import held
 from engine.ledger.rebuild import lock_of
-from engine.ledger.schema import claims, erasures, list_members, member_changes, members
+from engine.ledger.schema import claims, erasures, list_members, member_changes, members, quiz_attempts
 from engine.members import store
 from engine.members.service import NoSuchMember
 from engine.runtime.connections import LEDGER_AWAY, Stores
 
-NAMING_MEMBERS = {"claims", "members", "list_members", "member_changes", "erasures"}
+NAMING_MEMBERS = {"claims", "members", "list_members", "member_changes", "erasures", "quiz_attempts"}
 _PSEUDONYM_BYTES = 12
 _RECORDED_S_MAX = 2.0  # for the outbox to be empty: in the middle of a rush it may not be, and it is tried again
 _AWAY = (*LEDGER_AWAY, RedisError, FlashclaimError)
 _log = structlog.get_logger(__name__)
-_OPEN = "select id, (spec->>'closes_at')::timestamptz as closes_at from drops where status <> 'closed'"
-# Drops on which a member holds claims, by the index on member and drop.
-_HELD_ON = f"""
-    select d.id, d.closes_at from ({_OPEN}) as d
-    where exists (select 1 from claims c where c.member_id = :member and c.drop_id = d.id) order by d.id
+# Open drops whose limits count claims of a member, by the index on member and drop: their own, and those on the other
+# drops of their campaign.
+_HELD_ON = """
+    select d.id, (d.spec->>'closes_at')::timestamptz as closes_at from drops d
+    where d.status <> 'closed' and exists (
+        select 1 from claims c where c.member_id = :member
+            and (c.drop_id = d.id or coalesce(d.spec->'campaign'->'drops', '[]') ? c.drop_id)
+    ) order by d.id
 """
 _NAMED_IN_DEAD_LETTERS = """
     select count(*) from dead_letters d, unnest(cast(:names as text[])) as name where strpos(d.fields::text, name) > 0
@@ -212,6 +216,8 @@ class Erasures:
             others = select(members.c.subject).where(members.c.subject.in_(asked.subjects))
             alone = set(asked.subjects) - set(await connection.scalars(others)) | {asked.member_id}
             await connection.execute(delete(list_members).where(list_members.c.member.in_(alone)))
+            is_theirs = quiz_attempts.c.subject.in_(alone)
+            await connection.execute(update(quiz_attempts).where(is_theirs).values(subject=asked.pseudonym))
             await connection.execute(delete(erasures).where(erasures.c.pseudonym == asked.pseudonym))
             told = {"claims": sum(done.values()), "drops": len(done)}
             await actions.record(
@@ -228,6 +234,11 @@ async def _kept(connection: AsyncConnection, member_id: str) -> dict[str, Any]:
     names = [member_id, known.subject] if known else [member_id]
     on = select(list_members.c.list).where(list_members.c.member.in_(names)).order_by(list_members.c.list)
     lists = sorted(set(await connection.scalars(on)))
+    attempts = await connection.execute(
+        select(*(quiz_attempts.c[name] for name in ("drop_id", "attempt", "started_at", "answers", "mark", "passed")))
+        .where(quiz_attempts.c.subject.in_(names))
+        .order_by(quiz_attempts.c.started_at)
+    )
     if known is None and not recorded and not lists:
         raise NoSuchMember(f"the ledger has no member {member_id!r}: their identity provider may")
     changed = await store.changes(connection, known.mark) if known and known.mark else []
@@ -235,6 +246,10 @@ async def _kept(connection: AsyncConnection, member_id: str) -> dict[str, Any]:
         "member_id": member_id,
         "known": known.content() if known else None,
         "lists": lists,
+        "quiz_attempts": [
+            {name: value.isoformat() if isinstance(value, datetime) else value for name, value in row.items()}
+            for row in attempts.mappings()
+        ],
         "changes": [
             {"at": row.at.isoformat(), "actor": row.actor, "before": row.before, "after": row.after} for row in changed
         ],
