@@ -1,5 +1,6 @@
 """What routes ask for, as Annotated aliases."""
 
+import asyncio
 import json
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar
@@ -35,6 +36,7 @@ class Services:
     claims: Claims
     sessions: SessionTokens
     control: RushControl
+    ending: asyncio.Event  # set at the process's graceful end: whoever streams then ends too
 
 
 async def services(request: Request) -> Services:  # async: FastAPI would run a plain function in a thread, each time
