@@ -14,7 +14,7 @@ from api import problems
 from api.deps import Services
 from api.edge import Edge
 from api.exchange import Gate
-from api.routes import claims, docs, drops, gates, groups, members, operations, organisations
+from api.routes import city_map, claims, docs, drops, gates, groups, members, operations, organisations
 from engine.bounds import LEDGER_ANSWER_S_MAX
 from engine.claims.backlog import Backlog
 from engine.claims.service import Claims
@@ -47,6 +47,7 @@ def create_app(settings: Settings, data_dir: Path | None = None) -> FastAPI:
             services = _services(settings, stores, backlog, denied)
             app.state.services = services
             app.state.live = drops.LiveFeed()
+            app.state.maps = city_map.MapFeed()
             stop = asyncio.Event()
             await services.claims.trust_none()
             watching = _watch(services, backlog, data_dir, stop)
@@ -68,7 +69,7 @@ def create_app(settings: Settings, data_dir: Path | None = None) -> FastAPI:
         redirect_slashes=False,  # the redirect would be built from the Host header, which anybody can write
         root_path=settings.root_path,
     )
-    for feature in (drops, gates, claims, organisations, members, groups, operations, docs):
+    for feature in (drops, city_map, gates, claims, organisations, members, groups, operations, docs):
         app.include_router(feature.router)
     app.mount(docs.STATIC_URL, docs.STATIC)
     problems.register(app)
@@ -104,6 +105,7 @@ def _services(settings: Settings, stores: Stores, backlog: Backlog, denied: Deny
         members=Members(stores.ledger, organisations, settings.towns),
         erasures=Erasures(stores, settings.partitions),
         control=RushControl(settings, denied, SharedBuckets(stores.rates) if stores.rates else None),
+        ending=asyncio.Event(),
     )
 
 

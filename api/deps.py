@@ -1,5 +1,6 @@
 """What routes ask for, as Annotated aliases."""
 
+import asyncio
 import json
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar
@@ -40,6 +41,7 @@ class Services:
     members: Members
     erasures: Erasures
     control: RushControl
+    ending: asyncio.Event  # set at the process's graceful end: whoever streams then ends too
 
 
 async def services(request: Request) -> Services:  # async: FastAPI would run a plain function in a thread, each time

@@ -100,6 +100,27 @@ DROP = {
     ],
     "eligibility": {"town": {"in": ["大朗", "东坑"]}},
 }
+MAP = {
+    "drop_id": "map-2025",
+    "is_ready": True,
+    "units": 1201,
+    "lit": 1,
+    "elsewhere": 0,
+    "slogans": {"1": 700, "2": 501},
+    "towns": [
+        {
+            "number": 19,
+            "code": "441900117",
+            "zh": "大朗",
+            "en": "Dalang",
+            "row": 3,
+            "col": 4,
+            "is_lit": True,
+            "units": 1201,
+            "slogans": {"1": 700, "2": 501},
+        }
+    ],
+}
 # Codes that whole kinds of routes share, for `declared`.
 SIGNED_IN = ("session-invalid", "identity-unavailable", "ledger-unavailable")
 OPERATORS = (*SIGNED_IN, "operators-only")
@@ -192,6 +213,10 @@ _DETAILS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
         PROOF_OF_WORK,
     ),
     "overloaded": ("too many claims are waiting: send the same ticket again in a moment", {"retry_after_s": 2}),
+    "too-many-watchers": (
+        "2000 watch maps at this process already: try again, or read the map at times",
+        {"retry_after_s": 10},
+    ),
     "outcome-unknown": (
         "the store did not answer: send the same ticket again to learn the outcome",
         {"retry_after_s": 1},

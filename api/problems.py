@@ -89,6 +89,7 @@ PROBLEMS: Mapping[str, tuple[int, str]] = {
     "head-too-large": (431, "Request head is too large"),
     "internal": (500, "Something broke"),
     "overloaded": (503, "Overloaded"),
+    "too-many-watchers": (503, "Too many watch"),
     "outcome-unknown": (503, "Outcome unknown"),
     "store-unavailable": (503, "Store unavailable"),
     "ledger-unavailable": (503, "Ledger unavailable"),

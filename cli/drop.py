@@ -1,11 +1,13 @@
 """`flashclaim drop …`: what an operator does to drops."""
 
+import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from cli.city_map import picture
 from cli.client import Client
 from cli.options import AsJson, DataDir, DropArgument, Token, Url, print_json, print_table, say
 
@@ -87,6 +89,27 @@ def list_(as_json: AsJson = False, url: Url = None, token: Token = None, data: D
         return
     columns = ["id", "status", "opens_at", "closes_at", "revision"]
     print_table("drops", columns, [[drop[name] for name in columns] for drop in drops])
+
+
+@group.command(name="map")
+def map_(
+    drop: DropArgument, as_json: AsJson = False, url: Url = None, token: Token = None, data: DataDir = None
+) -> None:
+    """Show which towns are lit, by units that count for each: as a picture on a terminal, else as a table.
+
+    Example:  flashclaim drop map lychee-2025
+    """
+    found = Client(data, url, token).call("GET", f"/v1/drops/{drop}/map")
+    if as_json:
+        print_json(found)
+        return
+    if sys.stdout.isatty():
+        print(picture(found["towns"]))
+    else:
+        rows = [[town["number"], town["zh"], town["en"], town["units"]] for town in found["towns"]]
+        print_table(drop, ["number", "zh", "en", "units"], rows)
+    told = f"{found['lit']} of {len(found['towns'])} towns are lit, {found['units']} units"
+    say(told + ("" if found["is_ready"] else "; the store has not all of the drop's state"))
 
 
 def _register_act(group: typer.Typer, verb: str, meaning: str) -> None:

@@ -61,6 +61,10 @@ RATES_AWAY_S = 5.0  # until it is asked again: meanwhile no claim waits for it
 DENY_ENTRIES_MAX = 200_000  # lines; read in half a second, 30 MB
 DENY_LOOK_S = 0.4  # between two looks at the deny file, so that a change is there within a second
 
+# The map. A map of 33 towns with five slogans each is about 8 kB; it is made once for all who watch.
+MAP_EVERY_S = 1.0  # between two looks of a process at a drop's tallies, while somebody watches
+MAP_WATCHERS_MAX = 2_000  # of a process, over all drops: where all change at once, 16 MB are sent in a second
+
 # Tickets and receipts: the longest is two 64-byte names, a drop id and the fixed part, in base64.
 TICKET_BYTES_MAX = 1 + 1 + 1 + DROP_ID_CHARS_MAX + 6 + 6 + 8 + 1 + 2 + 2 + 2 * (1 + MEMBER_ID_BYTES_MAX) + 16
 TICKET_CHARS_MAX = -(-TICKET_BYTES_MAX * 4 // 3)

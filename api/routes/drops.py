@@ -29,7 +29,7 @@ router = APIRouter(prefix="/v1/drops", tags=["drops"], responses=declared("inval
 LIVE_EVERY_S = 1.0
 Responses = dict[int | str, dict[str, Any]]
 _DROP: Responses = {200: shown({**DROP, "status": "launched", "revision": 2}, "The drop")}
-_SHOWN: Responses = declared("no-such-drop", "session-invalid", "identity-unavailable", "not-ready")
+SHOWN: Responses = declared("no-such-drop", "session-invalid", "identity-unavailable", "not-ready")
 _PROBLEMS = (
     *BOUNDED,
     "no-such-drop",
@@ -60,7 +60,7 @@ async def shown_drop(drop_id: str, use: ServicesDep, asker: AskerDep) -> Drop:
 
 
 ShownDrop = Annotated[Drop, Depends(shown_drop)]
-_PUBLIC: dict[str, Any] = {"security": [{}]}  # beside the session that FastAPI declares: none will do
+PUBLIC: dict[str, Any] = {"security": [{}]}  # beside the session that FastAPI declares: none will do
 
 
 class RevisionRequired(Invalid):
@@ -103,7 +103,7 @@ async def listed(
     return {"drops": page, "next": page[-1]["id"] if len(page) == limit else None}
 
 
-@router.get("/{drop_id}", responses={**_DROP, **_SHOWN}, openapi_extra=_PUBLIC)
+@router.get("/{drop_id}", responses={**_DROP, **SHOWN}, openapi_extra=PUBLIC)
 async def read(drop: ShownDrop, asker: AskerDep, response: Response) -> dict[str, Any]:
     """One drop, with its revision as ETag. Anybody may read it, once it was launched; a draft is for operators.
 
@@ -210,18 +210,19 @@ async def report(drop_id: OwnDrop, use: ServicesDep) -> dict[str, Any]:
 @router.get(
     "/{drop_id}/live",
     response_class=EventSourceResponse,
-    responses=_SHOWN,
-    openapi_extra=_PUBLIC,
+    responses=SHOWN,
+    openapi_extra=PUBLIC,
 )
 async def live(drop: ShownDrop, request: Request, use: ServicesDep) -> AsyncIterator[ServerSentEvent]:
     """Live figures as server-sent events, one a second: stock, released, taken, left for each item."""
     feed: LiveFeed = request.app.state.live
-    while True:
+    while not use.ending.is_set():
         try:
             yield ServerSentEvent(event="figures", data=asdict(await feed.figures(use, drop.id)))
         except Unavailable as error:
             yield ServerSentEvent(event="unavailable", data={"code": error.code, "detail": error.detail})
-        await asyncio.sleep(LIVE_EVERY_S)
+        with suppress(TimeoutError):
+            await asyncio.wait_for(use.ending.wait(), LIVE_EVERY_S)
 
 
 class LiveFeed:

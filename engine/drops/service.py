@@ -24,7 +24,9 @@ from engine.claims import keys
 from engine.claims.model import NotReady, StoreUnavailable
 from engine.claims.outbox import control_text
 from engine.claims.store import ScriptStore
+from engine.claims.wire import unpack_tallies
 from engine.drops import store
+from engine.drops.city_map import CityMap, draw
 from engine.drops.figures import LiveFigures, sum_up
 from engine.drops.model import (
     Actor,
@@ -201,6 +203,18 @@ class Drops:
                 raise StoreUnavailable("the store cannot be reached: try again") from error
         now = datetime.fromtimestamp(now_s + now_us / 1e6, UTC)
         return sum_up(drop, now, answers[::2], sum(answers[1::2]))
+
+    async def city_map(self, drop: Drop, towns: Towns) -> CityMap:
+        """Units by town and slogan as the store has them at this moment, over all partitions."""
+        async with self._redis.pipeline(transaction=False) as pipeline:
+            for partition in range(self._partitions):
+                pipeline.hgetall(keys.tally(partition, drop.id))
+                pipeline.exists(keys.drop(partition, drop.id))
+            try:
+                answers = await pipeline.execute()
+            except (RedisError, OSError) as error:
+                raise StoreUnavailable("the store cannot be reached: try again") from error
+        return draw(drop, towns, unpack_tallies(answers[::2]), is_ready=all(answers[1::2]))
 
     async def _read_together(self, drop_id: str) -> Drop:
         """One read for all who ask at the same time: at the opening that is everybody."""

@@ -16,7 +16,7 @@ from engine.drops.spec import DropSpec
 from engine.ids import ClaimId, is_pseudonym
 from engine.ledger import promises
 from engine.ledger.evidence import stored_fact
-from engine.ledger.promises import History
+from engine.ledger.facts import History
 
 Held = Mapping[str, Sequence[StoredClaim]]  # subject → claims
 

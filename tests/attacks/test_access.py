@@ -36,6 +36,8 @@ RULES = {
     "POST /v1/drops/{drop_id}/restock": OPERATOR,
     "GET /v1/drops/{drop_id}/report": OPERATOR,
     "GET /v1/drops/{drop_id}/live": PUBLIC,  # sums alone, not of a draft
+    "GET /v1/drops/{drop_id}/map": PUBLIC,  # sums alone, not of a draft
+    "GET /v1/drops/{drop_id}/map/live": PUBLIC,
     "POST /v1/drops/{drop_id}/ticket": MEMBER,
     "GET /v1/drops/{drop_id}/challenge": MEMBER,
     "POST /v1/drops/{drop_id}/quiz": MEMBER,
@@ -243,7 +245,7 @@ class TestDrafts:
     async def test_each_way_to_read_it_is_404_no_such_drop(self, api: Api, draft: str) -> None:
         member = api.bearer("m-2")
         for headers in ({}, member):
-            for path in ("", "/live"):
+            for path in ("", "/live", "/map", "/map/live"):
                 problem(await api.client.get(f"/v1/drops/{draft}{path}", headers=headers), 404, "no-such-drop")
         problem(await api.client.get(f"/v1/drops/{draft}/challenge", headers=member), 404, "no-such-drop")
         problem(await api.client.post(f"/v1/drops/{draft}/ticket", headers=member), 404, "no-such-drop")
@@ -284,7 +286,7 @@ class TestDrafts:
         """Not that there is no such drop; and whoever made the token up hears the same of an id that nobody has."""
         expired = api.tokens.issue(Session("boss", "boss", "operator", {}), -600)
         for token, why in ((expired, "ExpiredTokenError"), ("x.y.z", "not valid")):
-            for path in ("", "/live"):
+            for path in ("", "/live", "/map", "/map/live"):
                 told = []
                 for drop_id in (draft, "empty"):
                     answer = await api.client.get(

@@ -18,7 +18,7 @@ MAY_IMPORT = {
     "lua": {"lua"},
     "engine": {"engine", "lua"},
     "api": {"api", "engine"},
-    "loadtests": {"loadtests", "engine", "cli"},
+    "loadtests": {"loadtests", "engine", "cli", "lua"},  # the scripts themselves are measured
     "cli": {"cli", "engine", "api", "loadtests"},
 }
 BANNED_NAMES = {"utils", "helpers", "common", "core", "manager", "base", "lib", "misc"}
