@@ -22,7 +22,7 @@ def commit(terms: Mapping[str, object], secret: bytes) -> Json:
     `terms` are those of docs/draws.md without `format` and `secret_sha256`; `secret` is 32 random bytes that nobody
     sees before the reveal.
     """
-    whole = with_secret({**terms, "format": verify.INSTANT}, secret, verify.INSTANT_TERMS)
+    whole = with_secret({"format": verify.INSTANT, **terms}, secret, verify.INSTANT_TERMS)
     refuse(verify.instant_faults(whole))
     return {"terms": whole, "commitment": verify.hex_hash(verify.canonical(whole))}
 

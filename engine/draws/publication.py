@@ -48,7 +48,7 @@ def commit(terms: Mapping[str, object], secret: bytes) -> Json:
     `terms` are those of docs/draws.md without `format` and `secret_sha256`. `secret` is 32 random bytes that nobody
     sees before the reveal; whoever loses them has lost the draw.
     """
-    whole = with_secret({**terms, "format": verify.DRAW}, secret, verify.DRAW_TERMS)
+    whole = with_secret({"format": verify.DRAW, **terms}, secret, verify.DRAW_TERMS)
     refuse(verify.draw_faults(whole))
     return {"terms": whole, "commitment": verify.hex_hash(verify.canonical(whole))}
 

@@ -395,14 +395,15 @@ class Difference(NamedTuple):
 
 
 class Findings:
-    """What a check found: what differs, what holds, and what only its reader can see to."""
+    """What a check found: what holds, what differs, what is not published yet, and what only its reader can look up."""
 
     def __init__(self, title: str) -> None:
         self.title = title
         self.differences: list[Difference] = []
         self.more = 0
         self.holds: list[str] = []
-        self.left: list[str] = []
+        self.later: list[str] = []
+        self.by_hand: list[str] = []
 
     def differ(self, where: str, published: object, instead: str) -> None:
         if len(self.differences) < DIFFERENCES_MAX:
@@ -423,7 +424,8 @@ class Findings:
         yield from (f"  holds    {line}" for line in self.holds)
         yield from (f"  DIFFERS  {line}" for line in self.differences)
         yield from [f"  DIFFERS  in {self.more} more places"] * (self.more > 0)
-        yield from (f"  by hand  {line}" for line in self.left)
+        yield from (f"  later    {line}" for line in self.later)
+        yield from (f"  by hand  {line}" for line in self.by_hand)
         yield "DIFFERS" if self.differences else "VALID"
 
 
@@ -512,13 +514,13 @@ def _check_draw(document: Json) -> Findings:
     found = Findings(f"draw {terms['draw']}: {', '.join(['committed', *stages])}")
     _check_commitment(document, draw_faults(terms), found)
     if "closed" not in document:
-        found.left.append("entries are open: entrants, secret and result are published later")
+        found.later.append("entrants and root, published when entries close; then secret, beacon value and result")
         return found
     root_holds = _check_closed(terms, document["closed"], found)
     if "revealed" in document:
         _check_revealed(terms, document["closed"], document["revealed"], root_holds, found)
     else:
-        found.left.append("secret and result are published later, when the beacon has spoken")
+        found.later.append("secret, beacon value and result, published when the beacon has spoken")
     return found
 
 
@@ -527,7 +529,7 @@ def _check_commitment(document: Json, faults: Iterable[Fault], found: Findings) 
         found.differ(*fault)
     commitment = hex_hash(canonical(document["terms"]))
     found.same("commitment", document["commitment"], commitment, "the commitment is the hash of the terms")
-    found.left.append(f"commitment {document['commitment']} is the one that was published before the opening")
+    found.by_hand.append(f"was commitment {document['commitment']} published before the opening?")
 
 
 def _check_closed(terms: Json, closed: Json, found: Findings) -> bool:
@@ -548,8 +550,8 @@ def _check_closed(terms: Json, closed: Json, found: Findings) -> bool:
     found.same("closed.count", closed["count"], len(closed["entries"]), f"there are {closed['count']} entrants")
     root = levels([leaf(entry) for entry in closed["entries"]])[-1][0].hex()
     due_at = terms["beacon"]["rounds"][0]["due_at"]
-    found.left.append(f"root {closed['root']} is the one that was published before {due_at}")
-    found.left.append("misses and points are true: each entrant knows their own")
+    found.by_hand.append(f"was root {closed['root']} published before {due_at}?")
+    found.by_hand.append("are misses and points true? Each entrant knows their own")
     return found.same("closed.root", closed["root"], root, "the root is that of the entrants")
 
 
@@ -572,10 +574,12 @@ def _check_revealed(terms: Json, closed: Json, revealed: Json, root_holds: bool,
             found.differ("revealed.seed", revealed["seed"], f"found {made.hex()} of secret, root and beacon value")
             result = by_made if told == by_made else result
     _check_result(revealed, result, found)
-    found.left.append(f"round {beacon['round']} of {terms['beacon']['source']} has the value {beacon['value']}")
+    found.by_hand.append(
+        f"was {beacon['value']} the value of round {beacon['round']}? Source: {terms['beacon']['source']}"
+    )
     for earlier in terms["beacon"]["rounds"]:
         if earlier["round"] < beacon["round"]:
-            found.left.append(f"round {earlier['round']} had no value until {earlier['wait_until']}")
+            found.by_hand.append(f"was round {earlier['round']} without a value until {earlier['wait_until']}?")
 
 
 def _check_secret(terms: Json, secret: bytes, found: Findings) -> bool:
@@ -619,11 +623,11 @@ def _check_instant(document: Json) -> Findings:
     faults = list(instant_faults(terms))
     _check_commitment(document, faults, found)
     if faults:
-        found.left.append("nothing more was checked, for the terms do not hold together")
+        found.later.append("all the rest: these terms do not hold together, so nothing more was checked")
     elif "revealed" in document:
         _check_plays(terms, document["revealed"], found)
     else:
-        found.left.append("secret and plays are published after the close")
+        found.later.append("secret, plays and odds, published after the close")
     return found
 
 
@@ -639,7 +643,7 @@ def _check_plays(terms: Json, revealed: Json, found: Findings) -> None:
         count = sum(map(len, plays))
         found.holds.append(f"each of {count} plays got what the sequence says; {gone} of {len(due)} units went out")
     _check_odds(revealed["odds"], odds(terms, plays), found)
-    found.left.append("your own play stands there: its place in the list, from 1, is its serial")
+    found.by_hand.append("does your own play stand there? Its place in the list, from 1, is its serial")
 
 
 def _check_partition(
@@ -660,7 +664,9 @@ def _check_partition(
         set_back += at_ms < latest
         latest = max(latest, at_ms)
     if set_back:
-        found.left.append(f"{set_back} plays are dated before one ahead of them, as when a clock was set back: ask why")
+        found.by_hand.append(
+            f"why are {set_back} plays dated before one ahead of them? So it looks where a clock was set back"
+        )
     return taken
 
 
@@ -686,12 +692,12 @@ def check_proof(document: Json, proof: Json) -> Findings:
         ("count", proof["count"], closed["count"]),
         ("root", proof["root"], closed["root"]),
     ):
-        found.same(f"proof.{name}", told, right, f"the {name} is the draw's")
+        found.same(f"proof.{name}", told, right, f"the {name} is the file's")
     root = root_by_path(leaf(entry), proof["index"], closed["count"], list(map(bytes.fromhex, proof["path"])))
     where = f"entry {proof['index'] + 1} of {closed['count']}"
     found.same("proof.path", closed["root"], root and root.hex(), f"the path leads from {where} to the root")
     parts = ", ".join(f"{name} {value}" for name, value in zip(COLUMNS[1:], entry[1:], strict=True))
-    found.left.append(f"this entry is yours, with {parts}")
+    found.by_hand.append(f"is this your entry, and are these your figures: {parts}?")
     return found
 
 
@@ -700,7 +706,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("file", help="what was published, as JSON")
     parser.add_argument("--proof", help="an entrant's proof, as JSON: check it too")
     options = parser.parse_args(arguments)
-    gc.disable()  # a million rows are no garbage, and looking for it costs half the time
     try:
         document = read(options.file)
         reports = [check(document)]
@@ -715,4 +720,5 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    gc.disable()  # a million rows are no garbage, and looking for it costs half the time
     sys.exit(main())
