@@ -85,10 +85,11 @@ class Claims:
             raise Closed("closed: this drop takes no more claims")
         check(spec.eligibility, session.attributes)
         expires_ms = min(drop.closes_ms, max(now_ms, drop.opens_ms) + self._ticket_ttl_ms)
+        wanted_item, wanted_quantity = admission.wish(drop, item, quantity)
         request = ClaimRequest(
             nonce=secrets.token_bytes(NONCE_BYTES),
-            item=admission.item_number(drop, item),
-            quantity=admission.checked_quantity(quantity),
+            item=wanted_item,
+            quantity=wanted_quantity,
             member=session.member_id,
             subject=session.subject,
             town=self._town(session) if spec.allotments else 0,

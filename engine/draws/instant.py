@@ -41,14 +41,31 @@ def reveal(committed: Json, secret: bytes, plays: Sequence[Sequence[Play]]) -> J
     Raises `DrawInvalid` when a play got another thing than the rule gives: then the store is wrong, not the document.
     Revealing again with the same secret and plays changes nothing.
     """
-    listed = [[list(played) for played in partition] for partition in plays]
+    listed = _listed(plays)
     if "revealed" in committed:
         told = checked(committed)["revealed"]
         if (told["secret"], told["plays"]) != (secret.hex(), listed):
             raise DrawInvalid("the instant win was revealed with other plays: what was published is final")
         return committed
-    terms = checked(committed)["terms"]
-    require_secret(terms, secret)
+    require_secret(checked(committed)["terms"], secret)
+    return checked(with_plays(committed, secret, plays))
+
+
+def with_plays(committed: Json, secret: bytes, plays: Sequence[Sequence[Play]]) -> Json:
+    """The document with all plays as they were, also where one does not follow from the sequence: the verifier says so.
+
+    Raises `DrawInvalid` for plays that have not the shape of any.
+    """
+    listed = _listed(plays)
     expect(listed, verify.PLAYED["plays"], "revealed.plays")
-    revealed = {"secret": secret.hex(), "plays": listed, "odds": verify.odds(terms, listed)}
-    return checked({**committed, "revealed": revealed})
+    odds = verify.odds(committed["terms"], listed)
+    return {**committed, "revealed": {"secret": secret.hex(), "plays": listed, "odds": odds}}
+
+
+def published(terms: Mapping[str, object], secret_sha256: str, commitment: str) -> Json:
+    """The document of the commitment again, for whoever has not the secret."""
+    return {"terms": {"format": verify.INSTANT, **terms, "secret_sha256": secret_sha256}, "commitment": commitment}
+
+
+def _listed(plays: Sequence[Sequence[Play]]) -> list[list[list[int]]]:
+    return [[list(played) for played in partition] for partition in plays]

@@ -26,6 +26,7 @@ ROWS_MAX = 10_000_000  # entrants, plays or units; ten times the members of the 
 WEIGHT_MAX = 50  # each is a hash: a million entrants of this weight take 20 s
 NUMBER_MAX = (1 << 53) - 1  # the highest whole number that every JSON reader reads alike
 SHARE_PPM_MAX = 1_000_000
+LOST = [0, 0]  # in the place of a play that the store lost and nobody has proved
 DIFFERENCES_MAX = 20  # told one by one; the rest is counted
 
 Json = dict[str, Any]
@@ -125,6 +126,7 @@ _TEXT = _text(r"[^\ud800-\udfff]{1,20000}", "a text")
 _NAME = _text("[a-z0-9][a-z0-9-]{0,63}", "an id of a to z, 0 to 9 and -, at most 64 characters")
 _ENTRANT = _text(r"[^\x00-\x1f\x7f\ud800-\udfff]{1,128}", "a text of 1 to 128 characters on one line")
 _HASH = _text("[0-9a-f]{64}", "64 digits of 0-9 and a-f")
+_RULES = Kind('texts by language, such as {"en": "..."}', _is_rules)
 _TIME = Kind("a time like 2025-09-20T12:00:00Z", _is_time)
 _NUMBER = _whole(0, NUMBER_MAX)
 _ROWS = _whole(0, ROWS_MAX)
@@ -136,7 +138,7 @@ _PRIZES = [{"id": _NAME, "stock": _UNITS}, 1, 64]
 DRAW_TERMS = {
     "format": _exactly(DRAW),
     "draw": _NAME,
-    "rules": Kind('texts by language, such as {"en": "..."}', _is_rules),
+    "rules": _RULES,
     "closes_at": _TIME,
     "prizes": _PRIZES,
     "waiting": _ROWS,
@@ -188,6 +190,7 @@ PROOF_SHAPE = {
 INSTANT_TERMS = {
     "format": _exactly(INSTANT),
     "drop": _NAME,
+    "rules": _RULES,
     "opens_ms": _NUMBER,
     "closes_ms": _NUMBER,
     "prizes": _PRIZES,
@@ -374,6 +377,8 @@ def odds(terms: Json, plays: Iterable[Iterable[Sequence[int]]]) -> list[list[int
     bends = sorted({terms["opens_ms"], *(at_ms for at_ms, _ in terms["curve"])})
     given = [[from_ms, 0, 0] for from_ms in bends]
     for at_ms, item in chain.from_iterable(plays):
+        if [at_ms, item] == LOST:
+            continue
         part = given[max(0, bisect_right(bends, at_ms) - 1)]
         part[1] += 1
         part[2] += item > 0
@@ -640,7 +645,7 @@ def _check_plays(terms: Json, revealed: Json, found: Findings) -> None:
     for partition, played in enumerate(plays):
         gone += _check_partition(terms, due[partition::partitions], partition, played, found)
     if len(found.differences) == differences:
-        count = sum(map(len, plays))
+        count = sum(len(played) - played.count(LOST) for played in plays)
         found.holds.append(f"each of {count} plays got what the sequence says; {gone} of {len(due)} units went out")
     _check_odds(revealed["odds"], odds(terms, plays), found)
     found.by_hand.append("does your own play stand there? Its place in the list, from 1, is its serial")
@@ -650,8 +655,11 @@ def _check_partition(
     terms: Json, due: Sequence[tuple[int, int]], partition: int, plays: Iterable[tuple[int, int]], found: Findings
 ) -> int:
     """How many units went out in a partition; a play is named where it got another thing than the rule gives."""
-    taken, latest, set_back = 0, 0, 0
+    taken, latest, set_back, lost = 0, 0, 0, 0
     for index, (at_ms, item) in enumerate(plays):
+        if [at_ms, item] == LOST:
+            lost += 1
+            continue
         where = f"revealed.plays[{partition}][{index}]"
         if not terms["opens_ms"] <= at_ms < terms["closes_ms"]:
             found.differ(
@@ -663,6 +671,8 @@ def _check_partition(
         taken += right > 0
         set_back += at_ms < latest
         latest = max(latest, at_ms)
+    if lost:
+        found.by_hand.append(f"why are {lost} plays of partition {partition} lost? So it is where a store lost them")
     if set_back:
         found.by_hand.append(
             f"why are {set_back} plays dated before one ahead of them? So it looks where a clock was set back"

@@ -35,6 +35,8 @@ from engine.bounds import (
     STOCK_MAX,
     WAVES_MAX,
 )
+from engine.drops import instant_rules
+from engine.drops.instant_rules import Instant
 from engine.drops.membership import Membership
 from engine.errors import Invalid, Misconfigured
 from engine.towns import TOWNS_MAX, Towns
@@ -121,7 +123,7 @@ class DropSpec(_Part):
     id: Identifier
     title: Texts
     organisation: Identifier
-    allocation: Literal["rush"]
+    allocation: Literal["rush", "instant"]
     opens_at: AwareDatetime
     closes_at: AwareDatetime
     limit_per_member: Annotated[int, Field(ge=1, le=LIMIT_PER_MEMBER_MAX, strict=True)] = 1
@@ -129,8 +131,11 @@ class DropSpec(_Part):
     waves: Annotated[tuple[Wave, ...], Field(max_length=WAVES_MAX)] = ()
     allotments: Annotated[tuple[Allotment, ...], Field(max_length=ALLOTMENTS_MAX)] = ()
     campaign: Membership | None = None
+    instant: Instant | None = None
     eligibility: Eligibility = {}
     proof_of_work: Work | None = None
+
+    _adds_the_blank = model_validator(mode="before")(instant_rules.with_blank)
 
     @model_validator(mode="after")
     def _is_legal(self) -> Self:
@@ -140,6 +145,7 @@ class DropSpec(_Part):
             *self._wave_faults(),
             *self._allotment_faults(),
             *self._campaign_faults(),
+            *instant_rules.faults(self),
         ]
         if faults:
             raise ValidationError.from_exception_data(
@@ -268,9 +274,11 @@ def amended(spec: DropSpec, change: Mapping[str, Any], *, draft: bool) -> DropSp
     """The definition with some fields changed.
 
     A draft may change in all but its id. After the launch only title, window, limit, eligibility and proof of work
-    may change: stock comes by restocking. A wave that is at the old opening moves with it.
+    may change: stock comes by restocking. A wave that is at the old opening moves with it. Of an instant win the
+    window, too, was committed to.
     """
-    allowed = [name for name in DropSpec.model_fields if name != "id"] if draft else list(_AMENDABLE)
+    fixed = {"id"} if draft else instant_rules.fixed(spec)
+    allowed = [name for name in (DropSpec.model_fields if draft else _AMENDABLE) if name not in fixed]
     faults = [
         (name[:80], f"cannot be amended{_nearest(name, allowed)}; what can: {', '.join(allowed)}")
         for name in [name for name in change if name not in allowed][:FAULTS_TOLD_MAX]
@@ -294,9 +302,14 @@ def rescheduled(spec: DropSpec, opens_at: datetime, speed: float) -> DropSpec:
     def moved(instant: datetime) -> datetime:
         return opens_at + timedelta(seconds=(instant - spec.opens_at).total_seconds() / speed)
 
+    instant = spec.instant and {
+        "rules": spec.instant.rules,
+        "curve": [{"at": moved(point.at), "share_ppm": point.share_ppm} for point in spec.instant.curve],
+    }
     return DropSpec.model_validate(
         {
             **spec.model_dump(by_alias=True),
+            "instant": instant,
             "opens_at": opens_at,
             "closes_at": moved(spec.closes_at),
             "waves": [{**wave.model_dump(), "at": moved(wave.at)} for wave in spec.waves],
@@ -338,7 +351,7 @@ def _fault(detail: ErrorDetails) -> tuple[str, str]:
         case "timezone_aware":
             return place, "has no time zone: write it like 2025-06-14T10:00:00+08:00"
         case "literal_error" if detail["loc"] == ("allocation",):
-            return place, f"{detail['input']!r} is not built yet: only 'rush' is"
+            return place, f"{detail['input']!r} is not built yet: 'rush' and 'instant' are"
         case _:
             return place, f"{detail['msg'][0].lower()}{detail['msg'][1:]}{_shown(detail['input'])}"
 
@@ -349,7 +362,7 @@ def _shown(value: object) -> str:
 
 def _fields_at(place: tuple[str | int, ...]) -> list[str]:
     parts: dict[str, type[BaseModel]] = {"items": Item, "waves": Wave, "eligibility": Condition, "proof_of_work": Work}
-    parts |= {"allotments": Allotment, "campaign": Membership}
+    parts |= {"allotments": Allotment, "campaign": Membership, "instant": Instant}
     part = parts.get(str(place[0]), DropSpec)
     return [field.alias or name for name, field in (part if len(place) > 1 else DropSpec).model_fields.items()]
 

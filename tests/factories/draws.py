@@ -52,6 +52,7 @@ def revealed_draw(of: Iterable[Entrant] = entrants(), **changes: Any) -> Json:
 def instant_terms(**changes: Any) -> Json:
     terms: Json = {
         "drop": "wheel",
+        "rules": {"en": "Three plays a person.", "zh": "每人限玩三次。"},
         "opens_ms": OPENS_MS,
         "closes_ms": OPENS_MS + 12 * HOUR_MS,
         "prizes": [{"id": "goose", "stock": 5}, {"id": "mooncake", "stock": 20}],

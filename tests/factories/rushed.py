@@ -30,7 +30,7 @@ class Rushed:
         self.stores = stores
         self.settings = settings
         self.log = log
-        self.drops = Drops(stores.redis, stores.scripts, stores.ledger, settings.partitions)
+        self.drops = Drops(stores.redis, stores.scripts, stores.ledger, settings.partitions, stores.dealer)
         self.claims = self.api_process()
 
     def api_process(self) -> Claims:
