@@ -93,8 +93,10 @@ class TestRefused:
         problem(await api.claim(await api.ticket("m-1", "wheel"), "wheel"), 409, "limit-reached")
 
     async def test_a_definition_that_brings_its_own_commitment(self, api: Api) -> None:
-        told = (await launch(api))["instant"]
-        answer = await api.operate("POST", "/v1/drops", instant_json("other", instant=told))
+        told = (await launch(api))["instant"]["committed"]
+        given = instant_json("other")
+        given["instant"]["committed"] = told
+        answer = await api.operate("POST", "/v1/drops", given)
         assert "comes by the launch" in problem(answer, 422, "spec-invalid")["detail"]
 
     @pytest.mark.parametrize("name", ["items", "instant", "opens_at", "closes_at", "allocation", "waves"])
@@ -172,9 +174,8 @@ class TestPlays:
             assert names[plays[int(partition)][int(serial) - 1][1]] == answer["item"]
         (tmp_path / "wheel.json").write_text(json.dumps(document))
         # The file as anybody downloads it: one Python, isolated, from an empty folder.
-        found = subprocess.run(
-            [sys.executable, "-I", Path(verify.__file__), "wheel.json"], cwd=tmp_path, capture_output=True, text=True
-        )
+        command = [sys.executable, "-I", verify.__file__, "wheel.json"]
+        found = await asyncio.to_thread(subprocess.run, command, cwd=tmp_path, capture_output=True, text=True)
         assert (found.returncode, found.stderr) == (0, ""), found.stdout
         assert f"{UNITS} of {UNITS} units went out" in found.stdout
         report = await audit(stores, partitions, settings.receipt_keyring, "wheel")

@@ -61,9 +61,9 @@ class Rushed:
     async def record(self) -> None:
         await record_all(self.stores, self.settings.partitions)
 
-    async def audit(self) -> AuditReport:
-        keyring = self.settings.receipt_keyring
-        return await audit(self.stores, self.settings.partitions, keyring, "trial", self.log)
+    async def audit(self, drop_id: str = "trial") -> AuditReport:
+        keyring, log = self.settings.receipt_keyring, self.log if self.log.exists() else None
+        return await audit(self.stores, self.settings.partitions, keyring, drop_id, log)
 
     async def sql(self, statement: str) -> None:
         async with self.stores.ledger.begin() as connection:
