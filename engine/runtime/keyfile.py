@@ -30,6 +30,7 @@ SETTLE_S = 3 * WATCH_S  # after it every process that runs on the file has the n
 KEY_ID_MAX = 255
 Kind = Literal["ticket", "receipt", "instant"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
+_LATER: tuple[Kind, ...] = ("instant",)  # a file of before has none of them
 _log = structlog.get_logger(__name__)
 
 
@@ -106,11 +107,9 @@ def ensure_keys(data_dir: Path) -> None:
     data_dir.mkdir(parents=True, exist_ok=True)
     with _alone(data_dir):
         kept = read(data_dir)
-        if not kept:
-            kept, missing = {"session_secret": secrets.token_hex(32)}, list(KINDS)
-        else:
-            missing = [kind for kind in ("instant",) if f"{kind}_keys" not in kept]
+        missing = [kind for kind in (_LATER if kept else KINDS) if f"{kind}_keys" not in kept]
         if missing:
+            kept = kept or {"session_secret": secrets.token_hex(32)}
             now = datetime.now(UTC)
             rings = [Ring(kind, 1, {1: secrets.token_hex(32)}, {1: now}) for kind in missing]
             _write(data_dir, _with_rings(kept, rings))
@@ -178,8 +177,8 @@ def shown(kept: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def held(kept: Mapping[str, Any]) -> list[Kind]:
-    """The kinds of keys in a keys file; one of before instant wins has none for them."""
-    return [kind for kind in KINDS if kept and (kind != "instant" or "instant_keys" in kept)]
+    """The kinds of keys in a keys file."""
+    return [kind for kind in KINDS if kept and (kind not in _LATER or f"{kind}_keys" in kept)]
 
 
 def change(data_dir: Path, kind: Kind, step: Callable[[Ring], Ring]) -> Ring:

@@ -36,6 +36,8 @@ RULES = {
     "POST /v1/drops/{drop_id}/restock": OPERATOR,
     "GET /v1/drops/{drop_id}/report": OPERATOR,
     "GET /v1/drops/{drop_id}/live": PUBLIC,  # sums alone, not of a draft
+    "GET /v1/drops/{drop_id}/commitment": PUBLIC,  # of an instant win: rules and hashes, not of a draft
+    "GET /v1/drops/{drop_id}/instant-document": OPERATOR,  # once it is closed; they publish it as a file
     "POST /v1/drops/{drop_id}/ticket": MEMBER,
     "GET /v1/drops/{drop_id}/challenge": MEMBER,
     "POST /v1/drops/{drop_id}/claims": TICKET,
