@@ -1,5 +1,6 @@
 """Reads the plays of an instant win from the ledger, once the drop is closed and every play has got there."""
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
@@ -9,7 +10,7 @@ from engine.claims import history, keys
 from engine.claims.model import NotReady, StoreUnavailable
 from engine.draws.instant import Play
 from engine.draws.verify import LOST, Json
-from engine.drops.model import Drop, Status, WrongStatus, to_ms
+from engine.drops.model import Drop, Status, WrongStatus
 from engine.errors import Refused
 from engine.runtime.connections import Stores
 
@@ -36,13 +37,16 @@ async def revealed(stores: Stores, partitions: int, drop: Drop) -> Json:
     plays: list[dict[int, Play]] = [{} for _ in range(partitions)]
     blank = len(drop.spec.items)
     async with stores.ledger.connect() as connection:
-        async for page in history.of_drop(connection, drop.id):
-            for row in page:
-                got = 0 if row.item == blank else row.item
-                plays[row.claim_id.partition][row.claim_id.serial] = (to_ms(row.claimed_at), got)
+        async for page in history.plays(connection, drop.id):
+            for partition, serial, item, at_ms in page:
+                plays[partition][serial] = (at_ms, 0 if item == blank else item)
         skipped = [await history.skipped(connection, drop.id, partition) for partition in range(partitions)]
-    listed = [_listed(*known) for known in zip(plays, serials, skipped, strict=True)]
-    return stores.dealer.reveal(drop, listed)
+
+    def document() -> Json:
+        listed = [_listed(*known) for known in zip(plays, serials, skipped, strict=True)]
+        return stores.dealer.reveal(drop, listed)
+
+    return await asyncio.to_thread(document)
 
 
 def _listed(plays: Mapping[int, Play], last: int, skipped: Sequence[tuple[int, int]]) -> list[Play]:
