@@ -181,6 +181,18 @@ class TestPlays:
         report = await audit(stores, partitions, settings.receipt_keyring, "wheel")
         assert (report.details, report.oversold, report.accepted) == ([], 0, 150)
 
+    async def test_a_partition_without_a_prize_gives_out_blanks(
+        self, split: tuple[Api, int], stores: Stores, settings: Settings
+    ) -> None:
+        api, partitions = split
+        await launch(api, items=[{"id": "car", "title": {"en": "A car"}, "stock": 1}])
+        got = Counter(answer["item"] for answer in await rush(api, 60))
+        assert got == {"car": 1, "no-prize": 59}
+        document = await revealed(api, stores, partitions)
+        assert check(document).differences == []
+        report = await audit(stores, partitions, settings.receipt_keyring, "wheel")
+        assert (report.details, report.oversold) == ([], 0)
+
     async def test_no_prize_goes_out_before_its_moment_however_many_play(self, api: Api, stores: Stores) -> None:
         """Nothing is released for an hour but a quarter, which is due now: early luck takes a quarter."""
         await launch(api, curve=[(-1, 250_000), (3_000, 250_000), (3_400, 1_000_000)])
