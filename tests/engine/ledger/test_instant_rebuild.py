@@ -93,6 +93,26 @@ async def test_a_rebuilt_store_deals_on_where_the_lost_one_was(
     assert await played.differences() == []
 
 
+async def test_a_store_that_failed_over_to_an_older_state_is_brought_on_by_the_worker(
+    stores: Stores, settings: Settings, tmp_path: Path
+) -> None:
+    played = await launched(stores, settings, tmp_path / "log")
+    await played.rush(3)
+    places = [keys.drop(0, "wheel"), keys.claims(0, "wheel")]
+    older = [await stores.redis.dump(place) for place in places]
+    await played.rush(3, first=3)
+    await played.record()
+    for place, state in zip(places, older, strict=True):
+        await stores.redis.restore(place, 0, state or b"", replace=True)
+    reconciler = Reconciler(stores, 1)
+    for _ in range(4):
+        await reconciler.round()
+    assert (await played.drops.read("wheel")).epoch == 2
+    await played.rush(40, first=6)
+    assert played.won == PRIZES
+    assert await played.differences() == []
+
+
 async def test_receipts_bring_back_wins_that_the_ledger_never_saw(
     stores: Stores, settings: Settings, tmp_path: Path
 ) -> None:
