@@ -14,7 +14,7 @@ from api import problems
 from api.deps import Services
 from api.edge import Edge
 from api.exchange import Gate
-from api.routes import city_map, claims, docs, drops, gates, groups, members, operations, organisations
+from api.routes import city_map, claims, docs, drops, gates, groups, instant, members, operations, organisations
 from engine.bounds import LEDGER_ANSWER_S_MAX
 from engine.claims.backlog import Backlog
 from engine.claims.service import Claims
@@ -69,7 +69,7 @@ def create_app(settings: Settings, data_dir: Path | None = None) -> FastAPI:
         redirect_slashes=False,  # the redirect would be built from the Host header, which anybody can write
         root_path=settings.root_path,
     )
-    for feature in (drops, city_map, gates, claims, organisations, members, groups, operations, docs):
+    for feature in (drops, city_map, gates, claims, instant, organisations, members, groups, operations, docs):
         app.include_router(feature.router)
     app.mount(docs.STATIC_URL, docs.STATIC)
     problems.register(app)
@@ -86,14 +86,19 @@ def _watch(
     claims, deny_file = services.claims, services.settings.deny_file
     watches = [backlog.watch(stop), claims.remind(stop), claims.follow(stop)]
     if data_dir is not None:
-        watches.append(keyfile.watch(data_dir, stop, lambda: claims.use_keys(load_settings(data_dir))))
+        watches.append(keyfile.watch(data_dir, stop, lambda: _take_up(services, load_settings(data_dir))))
     if deny_file:
         watches.append(watch(deny_file, services.control.use, stop))
     return [asyncio.create_task(watching) for watching in watches]
 
 
+def _take_up(services: Services, settings: Settings) -> None:
+    services.claims.use_keys(settings)
+    services.stores.dealer.use_keys(settings.instant_keyring)
+
+
 def _services(settings: Settings, stores: Stores, backlog: Backlog, denied: DenyList) -> Services:
-    ways = Drops(stores.redis, stores.scripts, stores.ledger, settings.partitions, settings.towns)
+    ways = Drops(stores.redis, stores.scripts, stores.ledger, settings.partitions, stores.dealer, settings.towns)
     organisations = Organisations(stores.ledger)
     return Services(
         settings=settings,

@@ -121,6 +121,28 @@ MAP = {
         }
     ],
 }
+INSTANT_COMMITTED = {
+    "terms": {
+        "format": "flashclaim-instant-1",
+        "drop": "wheel-2026",
+        "rules": {"zh": "每人限玩三次。", "en": "Three plays a person."},
+        "opens_ms": 1758340800000,
+        "closes_ms": 1758348000000,
+        "prizes": [{"id": "goose", "stock": 1}, {"id": "mooncake", "stock": 3}],
+        "curve": [[1758340800000, 0], [1758346200000, 1000000]],
+        "partitions": 1,
+        "secret_sha256": "ee14a5cb24e1e2d9e33ec9df14a5f43fa58c6f2d6d0e4d4fce2e4a3c1e5d7a92",
+    },
+    "commitment": "0f1d1b0e4b7c0a9de6f5b0a7d1c9ae43a76e9d0b2f2c7d5ed6a1b4c8e3f70912",
+}
+INSTANT_REVEALED = {
+    **INSTANT_COMMITTED,
+    "revealed": {
+        "secret": "f41a4304c835d6f3ff6a363f05a2b44782c2f0e476d67ac34e7f35d56e9aa9e6",
+        "plays": [[[1758340910461, 0], [1758341894065, 2]]],
+        "odds": [[1758340800000, 2, 1], [1758346200000, 0, 0]],
+    },
+}
 # Codes that whole kinds of routes share, for `declared`.
 SIGNED_IN = ("session-invalid", "identity-unavailable", "ledger-unavailable")
 OPERATORS = (*SIGNED_IN, "operators-only")
@@ -245,6 +267,11 @@ _DETAILS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
         "drop 'lychee-2025' is closed: resume needs it to be paused",
         {"status": "closed", "allowed_from": ["paused"]},
     ),
+    "commitment-broken": (
+        "drop 'wheel-2026' was committed to under instant key 2, which is not here",
+        {},
+    ),
+    "not-instant": ("drop 'lychee-2025' is no instant win", {"drop_id": "lychee-2025"}),
     "stale-revision": ("drop 'lychee-2025' is at revision 3, not 2: read it again", {"revision": 3}),
     "revision-required": ('send the ETag that you saw in the header `If-Match: "…"`', {}),
     "session-invalid": ("this session token is not valid (ExpiredTokenError): sign in again", {}),

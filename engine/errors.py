@@ -14,7 +14,8 @@ what to do, and the facts that help; it knows nothing of HTTP or of exit codes: 
     ├── Invalid                the request itself is wrong: names the place and the field
     │   ├── (drops)            engine/drops/spec.py: SpecInvalid
     │   ├── (tickets)          engine/claims/ticket.py: TicketInvalid; receipt.py: ReceiptInvalid
-    │   └── (gates)            engine/gates/: one file for each gate; model.py: PassInvalid
+    │   ├── (gates)            engine/gates/: one file for each gate; model.py: PassInvalid
+    │   └── (draws)            engine/draws/publication.py: DrawInvalid
     ├── Unavailable            nobody's fault here and now: try again
     │   ├── (claims)           engine/claims/model.py: Overloaded, OutcomeUnknown, StoreUnavailable, NotReady
     │   └── (rates)            engine/rates/model.py: SlowDown

@@ -59,6 +59,18 @@ def checked_quantity(quantity: int | None) -> int:
     return quantity
 
 
+def wish(drop: Drop, item: str | None, quantity: int | None) -> tuple[int, int]:
+    """The item's number and the quantity that are asked for, 0 for none; a play of an instant win is one of the blank,
+    and the store says what it got. Raises `ClaimInvalid`."""
+    if drop.spec.instant is None:
+        return item_number(drop, item), checked_quantity(quantity)
+    if item is not None:
+        raise ClaimInvalid(f"item: drop {drop.id!r} is an instant win: what a play wins is not chosen", field="item")
+    if quantity not in (None, 1):
+        raise ClaimInvalid(f"quantity: {quantity} is not 1: one ticket of {drop.id!r} is one play", field="quantity")
+    return len(drop.spec.items), 1
+
+
 def argument(drop: Drop, ticket: Ticket, item: str | None, quantity: int | None) -> bytes:
     """What the claim script is asked: the ticket's own bytes, with item and quantity fixed.
 
@@ -72,7 +84,7 @@ def argument(drop: Drop, ticket: Ticket, item: str | None, quantity: int | None)
     fixed_quantity = asked[_ITEM_BYTE + 1] << 8 | asked[_ITEM_BYTE + 2]
     if item is None and quantity is None and fixed_item and fixed_quantity:
         return asked
-    wanted_item, wanted_quantity = item_number(drop, item), checked_quantity(quantity)
+    wanted_item, wanted_quantity = wish(drop, item, quantity)
     if fixed_item and wanted_item not in (0, fixed_item):
         held = drop.spec.items[fixed_item - 1].id
         raise ClaimInvalid(f"item: this ticket is for {held!r}; take another for {item!r}", field="item")

@@ -100,7 +100,7 @@ class Claims:
         now_ms = round(time.time() * 1000)
         admission.check_asker(drop, session, now_ms, self._zone, known)
         expires_ms = min(drop.closes_ms, max(now_ms, drop.opens_ms) + self._ticket_ttl_ms)
-        wanted, units = admission.item_number(drop, item), admission.checked_quantity(quantity)
+        wanted, units = admission.wish(drop, item, quantity)
         passed = self.gates.check(session, drop, given)
         request = ClaimRequest(
             nonce=secrets.token_bytes(NONCE_BYTES),

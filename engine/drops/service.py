@@ -24,7 +24,8 @@ from engine.claims import keys
 from engine.claims.model import NotReady, StoreUnavailable
 from engine.claims.outbox import control_text
 from engine.claims.store import ScriptStore
-from engine.claims.wire import unpack_tallies
+from engine.claims.wire import Prize, pack_prizes, unpack_tallies
+from engine.draws.dealer import CommitmentBroken, Dealer
 from engine.drops import store
 from engine.drops.city_map import CityMap, draw
 from engine.drops.figures import LiveFigures, sum_up
@@ -72,12 +73,14 @@ class Drops:
         script_store: ScriptStore,
         ledger: AsyncEngine,
         partitions: int,
+        dealer: Dealer | None = None,
         city: Towns | None = None,
     ) -> None:
         self._redis = redis
         self._scripts = script_store
         self._ledger = ledger
         self._partitions = partitions
+        self._dealer = dealer or Dealer()  # without keys: instant wins are refused
         self._city = towns.load() if city is None else city
         self._cache: dict[str, _Remembered] = {}
         self._reading: dict[str, asyncio.Task[Drop]] = {}
@@ -267,6 +270,8 @@ class Drops:
                     revision=drop.revision,
                 )
             revision = drop.revision + 1 if drop else 1
+            if drop is not None and verb is Verb.LAUNCH:
+                change = {**change, **self._dealer.commit(drop.spec, self._partitions)}
             control = Control(verb, revision, actor.member_id, await self._now(), act, change)
             changed = after(drop, control)
             if verb in (Verb.CREATE, Verb.AMEND):
@@ -282,7 +287,8 @@ class Drops:
         return drop
 
     async def _repeat(self, done: Control, drop: Drop, verb: Verb, change: Mapping[str, Any]) -> Drop:
-        if (done.verb, done.change) != (verb, change):
+        asked = {name: value for name, value in done.change.items() if name != "committed"}
+        if (done.verb, asked) != (verb, change):
             raise KeyReused(
                 f"this Idempotency-Key was used for another request on drop {drop.id!r} ({done.verb}): make a new one",
                 field="Idempotency-Key",
@@ -296,13 +302,20 @@ class Drops:
         When it was done, by the store's clock: in the last partition, for an act that ends something.
         """
         text, applied_ms = control_text(control), to_ms(control.at)
+        dealt = await self._deal(drop, control.verb)
         for partition in range(self._partitions):
-            fields = chain.from_iterable(store_fields(drop, self._partitions, partition).items())
+            prizes = dealt[partition] if dealt else []
+            fields = store_fields(drop, self._partitions, partition, prizes)
+            if dealt is None:
+                fields = {name: value for name, value in fields.items() if name not in ("waves", "prizes")}
             places = keys.drop(partition, drop.id), keys.outbox(partition), keys.home(partition)
             reply: bytes = await self._scripts.run(
                 lua.load("control"),
                 (*places, keys.prizes(partition, drop.id)),
-                (drop.id, control.revision, control.act, text, b"", *fields),
+                (
+                    *(drop.id, control.revision, control.act, text, pack_prizes(prizes)),
+                    *chain.from_iterable(fields.items()),
+                ),
             )
             if reply.startswith(b"stale") and not repeated:
                 raise StaleRevision(
@@ -315,6 +328,15 @@ class Drops:
                 raise NotReady(f"the state of drop {drop.id!r} is not in the store: see `flashclaim rebuild {drop.id}`")
             applied_ms = max(applied_ms, int(reply.partition(b":")[2] or 0) if reply.startswith(b"applied") else 0)
         return from_ms(applied_ms)
+
+    async def _deal(self, drop: Drop, verb: Verb) -> list[list[Prize]] | None:
+        """Each partition's prizes; None, to leave them as they are, where an act that stops a drop lacks the key."""
+        try:
+            return await self._dealer.deal(drop, self._partitions)
+        except CommitmentBroken:
+            if verb in (Verb.PAUSE, Verb.CLOSE):
+                return None
+            raise
 
     async def _now(self) -> datetime:
         try:

@@ -22,9 +22,11 @@ from engine.bounds import (
     STOCK_MAX,
     WAVES_MAX,
 )
+from engine.drops import instant_rules
 from engine.drops.allotments import Allotment, allotment_faults
 from engine.drops.fields import Faults, Identifier, Part, Place, Texts, nearest, refuse, twice
 from engine.drops.gates import Gates
+from engine.drops.instant_rules import Instant
 from engine.drops.membership import Membership
 from engine.errors import Invalid, Misconfigured
 from engine.members.predicate import Eligibility, Predicate, names_at
@@ -63,7 +65,7 @@ class DropSpec(Part):
     id: Identifier
     title: Texts
     organisation: Identifier
-    allocation: Literal["rush"]
+    allocation: Literal["rush", "instant"]
     opens_at: AwareDatetime
     closes_at: AwareDatetime
     limit_per_member: Annotated[int, Field(ge=1, le=LIMIT_PER_MEMBER_MAX, strict=True)] = 1
@@ -71,8 +73,11 @@ class DropSpec(Part):
     waves: Annotated[tuple[Wave, ...], Field(max_length=WAVES_MAX)] = ()
     allotments: Annotated[tuple[Allotment, ...], Field(max_length=ALLOTMENTS_MAX)] = ()
     campaign: Membership | None = None
+    instant: Instant | None = None
     eligibility: Eligibility = Predicate()
     gates: Gates = Gates()
+
+    _adds_the_blank = model_validator(mode="before")(instant_rules.with_blank)
 
     @model_validator(mode="after")
     def _is_legal(self) -> Self:
@@ -83,6 +88,7 @@ class DropSpec(Part):
                 *self._wave_faults(),
                 *allotment_faults(self.allotments, self._at_opening(), self.opens_at, self.closes_at),
                 *self._campaign_faults(),
+                *instant_rules.faults(self),
             ]
         )
         return self
@@ -179,9 +185,11 @@ def amended(spec: DropSpec, change: Mapping[str, Any], *, draft: bool) -> DropSp
     """The definition with some fields changed.
 
     A draft may change in all but its id. After the launch only title, window, limit, eligibility and gates
-    may change: stock comes by restocking. A wave that is at the old opening moves with it.
+    may change: stock comes by restocking. A wave that is at the old opening moves with it. Of an instant win the
+    window, too, was committed to.
     """
-    allowed = [name for name in DropSpec.model_fields if name != "id"] if draft else list(_AMENDABLE)
+    fixed = {"id"} if draft else instant_rules.fixed(spec)
+    allowed = [name for name in (DropSpec.model_fields if draft else _AMENDABLE) if name not in fixed]
     faults = [
         (name[:80], f"cannot be amended{nearest(name, allowed)}; what can: {', '.join(allowed)}")
         for name in [name for name in change if name not in allowed][:FAULTS_TOLD_MAX]
@@ -217,9 +225,14 @@ def rescheduled(spec: DropSpec, opens_at: datetime, speed: float) -> DropSpec:
     def moved(instant: datetime) -> datetime:
         return opens_at + timedelta(seconds=(instant - spec.opens_at).total_seconds() / speed)
 
+    instant = spec.instant and {
+        "rules": spec.instant.rules,
+        "curve": [{"at": moved(point.at), "share_ppm": point.share_ppm} for point in spec.instant.curve],
+    }
     return DropSpec.model_validate(
         {
             **spec.model_dump(by_alias=True),
+            "instant": instant,
             "opens_at": opens_at,
             "closes_at": moved(spec.closes_at),
             "waves": [{**wave.model_dump(), "at": moved(wave.at)} for wave in spec.waves],
@@ -254,7 +267,7 @@ def _fault(detail: ErrorDetails) -> tuple[str, str]:
         case "timezone_aware":
             return place, "has no time zone: write it like 2025-06-14T10:00:00+08:00"
         case "literal_error" if detail["loc"] == ("allocation",):
-            return place, f"{detail['input']!r} is not built yet: only 'rush' is"
+            return place, f"{detail['input']!r} is not built yet: 'rush' and 'instant' are"
         case _:
             return place, f"{detail['msg'][0].lower()}{detail['msg'][1:]}{_shown(detail['input'])}"
 

@@ -81,7 +81,7 @@ class Reconciler:
     def __init__(self, stores: Stores, partitions: int) -> None:
         self._stores = stores
         self._partitions = partitions
-        self._drops = Drops(stores.redis, stores.scripts, stores.ledger, partitions)
+        self._drops = Drops(stores.redis, stores.scripts, stores.ledger, partitions, stores.dealer)
         self._homecoming = Homecoming(stores, partitions)
         self._memos: dict[tuple[str, int], _Memo] = {}
         self._vigil = Vigil(stores, partitions)

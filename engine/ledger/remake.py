@@ -7,11 +7,12 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain, pairwise
+from types import MappingProxyType
 
 from engine.claims.history import RecordedClaim
 from engine.claims.receipt import ReceiptBody
 from engine.claims.wire import StoredClaim
-from engine.drops.model import Drop, from_ms, split, to_ms
+from engine.drops.model import Drop, from_ms, shares, to_ms
 from engine.drops.spec import DropSpec
 from engine.ids import ClaimId, is_pseudonym
 from engine.ledger import promises
@@ -53,6 +54,7 @@ def make(recorded: Iterable[RecordedClaim], spec: DropSpec, serial_min: int) -> 
     claims: dict[str, list[StoredClaim]] = {}
     items = len(spec.items)
     taken = dict.fromkeys(range(1, items + 1), 0)
+    dealt = 0
     numbers = {item.id: number for number, item in enumerate(spec.items, start=1)}
     town_taken = {(numbers[part.item], part.number): 0 for part in spec.allotments}
     tallies: Counter[tuple[int, int]] = Counter()
@@ -60,6 +62,7 @@ def make(recorded: Iterable[RecordedClaim], spec: DropSpec, serial_min: int) -> 
     for row in sorted(recorded, key=lambda row: row.claim_id.serial):
         serials.append(row.claim_id.serial)
         claims.setdefault(row.subject, []).append(stored_claim(row))
+        dealt += spec.instant is not None and row.item != items  # given back or not: no prize is dealt twice
         if row.released_at is None:
             taken[row.item] += row.quantity
             if (row.item, row.town) in town_taken:
@@ -67,7 +70,7 @@ def make(recorded: Iterable[RecordedClaim], spec: DropSpec, serial_min: int) -> 
             if row.town or row.slogan:
                 tallies[row.town, row.slogan] += row.quantity
     serial = max([serial_min, *serials[-1:]])
-    return Made(serial, taken, claims, _gaps(serials, serial), town_taken, tallies)
+    return Made(serial, taken, claims, _gaps(serials, serial), town_taken, tallies, dealt)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,8 +85,17 @@ class Excess:
     subjects: int
 
 
-def excess(drop: Drop, made: Mapping[int, Made], limits: Sequence[tuple[int, int, int]], now_ms: int) -> Excess:
-    """What the made state holds beyond what may be given out; `limits` are as in `engine.ledger.promises.History`."""
+def excess(
+    drop: Drop,
+    made: Mapping[int, Made],
+    limits: Sequence[tuple[int, int, int]],
+    now_ms: int,
+    prizes: Mapping[int, Sequence[tuple[int, int]]] = MappingProxyType({}),
+) -> Excess:
+    """What the made state holds beyond what may be given out; `limits` are as in `engine.ledger.promises.History`.
+
+    `prizes` is each partition's sequence of an instant win.
+    """
     facts = [
         stored_fact(drop.id, partition, subject, claim)
         for partition, state in made.items()
@@ -97,9 +109,8 @@ def excess(drop: Drop, made: Mapping[int, Made], limits: Sequence[tuple[int, int
     units: Counter[str] = Counter()
     for partition, state in made.items():
         released: Counter[int] = Counter()
-        for wave in drop.spec.releases():
-            for item, quantity in wave.stock.items() if to_ms(wave.at) <= at_ms else ():
-                released[drop.item_index(item) or 0] += split(quantity, len(made), partition)
+        for wave_ms, number, quantity in shares(drop, len(made), partition, prizes.get(partition, ())):
+            released[number] += quantity if wave_ms <= at_ms else 0
         for number, taken in state.taken.items():
             if taken > released[number]:
                 units[drop.spec.items[number - 1].id] += taken - released[number]

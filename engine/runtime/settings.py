@@ -28,7 +28,7 @@ from engine.towns import Towns
 from engine.towns.places import Places, load_outlines
 
 DEV_FILE = "dev.json"
-KEY_SETTINGS = ("ticket_keys", "ticket_key_id", "receipt_keys", "receipt_key_id")
+KEY_SETTINGS = tuple(name for kind in keyfile.KINDS for name in (f"{kind}_keys", f"{kind}_key_id"))
 _ENV_PREFIX = "FLASHCLAIM_"
 
 
@@ -67,6 +67,8 @@ class Settings(BaseSettings):
     ticket_ttl_s: int = Field(1_800, ge=1)
     receipt_keys: Keys
     receipt_key_id: int = 1
+    instant_keys: Keys = {}  # without one an instant win cannot be launched
+    instant_key_id: int = 1
 
     outbox_bytes_max: int = Field(OUTBOX_BYTES_MAX, ge=1_000_000)  # past it claims are shed until the ledger catches up
 
@@ -159,6 +161,11 @@ class Settings(BaseSettings):
         keys = {key_id: key.get_secret_value() for key_id, key in self.receipt_keys.items()}
         return keyring_of("receipt", self.receipt_key_id, keys)
 
+    @property
+    def instant_keyring(self) -> Keyring | None:
+        keys = {key_id: key.get_secret_value() for key_id, key in self.instant_keys.items()}
+        return keyring_of("instant", self.instant_key_id, keys) if keys else None
+
 
 def keyring_of(kind: str, current: int, keys: Mapping[int, str]) -> Keyring:
     """The keyring of hexadecimal keys; raises `Misconfigured`."""
@@ -189,7 +196,7 @@ def load_settings(data_dir: Path | None = None, **more: str) -> Settings:
     except ValidationError as error:
         faults = [_told(fault) for fault in error.errors(include_input=False)]
         raise Misconfigured("; ".join(faults) + _advice(data_dir)) from None
-    _ = settings.ticket_keyring, settings.receipt_keyring, settings.places
+    _ = settings.ticket_keyring, settings.receipt_keyring, settings.instant_keyring, settings.places
     return settings
 
 

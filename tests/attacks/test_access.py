@@ -38,6 +38,8 @@ RULES = {
     "GET /v1/drops/{drop_id}/live": PUBLIC,  # sums alone, not of a draft
     "GET /v1/drops/{drop_id}/map": PUBLIC,  # sums alone, not of a draft
     "GET /v1/drops/{drop_id}/map/live": PUBLIC,
+    "GET /v1/drops/{drop_id}/commitment": PUBLIC,  # of an instant win: rules and hashes, not of a draft
+    "GET /v1/drops/{drop_id}/instant-document": OPERATOR,  # once it is closed; they publish it as a file
     "POST /v1/drops/{drop_id}/ticket": MEMBER,
     "GET /v1/drops/{drop_id}/challenge": MEMBER,
     "POST /v1/drops/{drop_id}/quiz": MEMBER,

@@ -247,6 +247,36 @@ def test_a_rebuild_says_what_was_told_beyond_the_stock_and_what_to_do(terminal: 
     assert json.loads(terminal.good("rebuild", "scarce", "--json"))["over_stock"] == {}
 
 
+def test_an_instant_win_is_committed_played_and_revealed(terminal: Terminal, tmp_path: Path) -> None:
+    """The worker and the API take the key of the data directory; the file is checked as everybody can check it."""
+    example = str(ROOT / "examples" / "instant.yaml")
+    terminal.good("drop", "create", example, "--id", "wheel", "--opens-in", "0", "--speed", "100")
+    terminal.good("drop", "launch", "wheel")
+    committed = json.loads(terminal.good("instant", "commitment", "wheel"))
+    out = tmp_path / "wheel.json"
+    early = terminal.run("instant", "reveal", "wheel", "--out", str(out))
+    assert (early.returncode, "once it is closed" in early.stderr, out.exists()) == (1, True, False)
+    session = terminal.good("token", "member", "m-1").strip()
+    refused = terminal.run("ticket", "wheel", "--token", session, "--item", "goose")
+    assert (refused.returncode, "not chosen" in refused.stderr) == (2, True)
+    ticket = terminal.good("ticket", "wheel", "--token", session).strip()
+    first = json.loads(terminal.good("claim", "wheel", "--ticket", ticket, "--json"))
+    terminal.good("drop", "close", "wheel")
+    assert json.loads(terminal.good("claim", "wheel", "--ticket", ticket, "--json")) == first
+    terminal.good("audit", "wheel")
+    told = terminal.run("instant", "reveal", "wheel", "--out", str(out))
+    assert (told.returncode, told.stderr.splitlines()[-1]) == (0, "VALID")
+    revealed = json.loads(out.read_text())
+    ((_, item),) = revealed["revealed"]["plays"][0]
+    assert first["item"] == ["no-prize", "goose", "mooncake"][item]
+    assert (revealed["terms"], revealed["commitment"]) == (committed["terms"], committed["commitment"])
+    verifier = [sys.executable, "-I", str(ROOT / "engine" / "draws" / "verify.py"), str(out)]
+    assert subprocess.run(verifier, capture_output=True, check=False).returncode == 0
+    assert terminal.run("instant", "reveal", "wheel", "--out", str(tmp_path)).returncode == 2
+    assert terminal.run("instant", "commitment", "nothing").returncode == 1
+    assert json.loads(terminal.good("audit", "wheel", "--json"))["differences"] == 0
+
+
 def test_a_drop_is_steered(terminal: Terminal) -> None:
     terminal.good("drop", "create", str(EXAMPLE), "--id", "steered", "--opens-in", "0")
     assert json.loads(terminal.good("drop", "show", "steered", "--json"))["status"] == "draft"

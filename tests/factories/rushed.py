@@ -34,7 +34,7 @@ class Rushed:
         self.stores = stores
         self.settings = settings
         self.log = log
-        self.drops = Drops(stores.redis, stores.scripts, stores.ledger, settings.partitions)
+        self.drops = Drops(stores.redis, stores.scripts, stores.ledger, settings.partitions, stores.dealer)
         self.claims = self.api_process()
 
     def api_process(self) -> Claims:
@@ -75,9 +75,9 @@ class Rushed:
     async def record(self) -> None:
         await record_all(self.stores, self.settings.partitions)
 
-    async def audit(self) -> AuditReport:
-        keyring = self.settings.receipt_keyring
-        return await audit(self.stores, self.settings.partitions, keyring, "trial", self.log)
+    async def audit(self, drop_id: str = "trial") -> AuditReport:
+        keyring, log = self.settings.receipt_keyring, self.log if self.log.exists() else None
+        return await audit(self.stores, self.settings.partitions, keyring, drop_id, log)
 
     async def sql(self, statement: str) -> None:
         async with self.stores.ledger.begin() as connection:
