@@ -1,4 +1,4 @@
-"""The promise: each of the twenty-two promises has its page, and every test, function, metric and fault on it is real."""
+"""The promise: each of the 22 promises has its page, and every test, function, metric and fault on it is real."""
 
 import ast
 import re
