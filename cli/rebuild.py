@@ -109,6 +109,11 @@ def _advice(report: "Report") -> list[str]:
         f" Before the drop goes on: flashclaim drop restock {report.drop_id} {item} {units * partitions}"
         for item, units in report.over_stock.items()
     ]
+    found += [
+        f"{other}: the store has no whole state of it, and the limits of the campaign count its claims."
+        f" Until it is rebuilt too, {report.drop_id} is not ready: flashclaim rebuild {other} --apply"
+        for other in report.waits_for
+    ]
     if report.over_limit:
         found.append(f"{report.over_limit} members hold more than the limit: they keep it, and the audit names them")
     return found

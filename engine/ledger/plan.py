@@ -31,6 +31,8 @@ class Report:
     `over_limit` is how many subjects hold more than the limit: they keep what they were told. `only_in_store`,
     `only_in_ledger` and `other` name differences to the state that was there (`had_state`). `acts_lost` are
     acts on the drop that the store has and the ledger has not; a launch counts where claims alone tell of it.
+    `waits_for` are drops of the same campaign that the store has no whole state of: before they are rebuilt too, this
+    one decides nothing, for its limits count their claims.
     """
 
     drop_id: str
@@ -49,6 +51,7 @@ class Report:
     only_in_ledger: list[str]
     other: list[str]
     acts_lost: int
+    waits_for: list[str]
     conflicts: list[str]
 
 
@@ -67,6 +70,7 @@ class Plan:
         self._excess = Excess({}, 0)
         self.revision, self.epoch = drop.revision, drop.epoch  # the latest, in the ledger or in the store
         self.made: dict[int, Made] = {}
+        self.waits_for: list[str] = []
 
     def add(
         self,
@@ -162,6 +166,7 @@ class Plan:
             only_in_ledger=self._named("only_made"),
             other=self._named("other"),
             acts_lost=self.acts_lost,
+            waits_for=self.waits_for,
             conflicts=self._conflicts,
         )
 

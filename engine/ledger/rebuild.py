@@ -175,6 +175,7 @@ class Rebuild:
         for partition, (fields, stored) in enumerate(there):
             told = int(await self._stores.scripts.ask("HGET", keys.told(partition), drop.id) or 0)
             plan.add(partition, rows[partition], fields, stored, told)
+        plan.waits_for = [other for other in drop.relatives if not await self._is_whole(other)]
         plan.weigh(limits, to_ms(await self._now()), prizes)
         if plan.acts_lost:
             plan.judge_acts(may_forget=self._forgets_acts)
@@ -192,6 +193,12 @@ class Rebuild:
                 found[subject.decode()] = unpack_stored(value)
             if cursor == b"0":
                 return fields, found
+
+    async def _is_whole(self, drop_id: str) -> bool:
+        """Whether the store has a state of another drop, and may decide by it."""
+        places = [keys.drop(partition, drop_id) for partition in range(self._partitions)]
+        found = [await self._stores.scripts.ask("HMGET", place, "status", "fenced") for place in places]
+        return all(status is not None and fenced is None for status, fenced in found)
 
     async def _restore(self, drop: Drop, rows: Sequence[RecordedClaim]) -> None:
         if not rows:

@@ -166,6 +166,19 @@ def typed(terminal: Terminal, words: list[str], keys_pressed: str) -> str:
     return done.stdout
 
 
+def test_a_map_is_a_table_where_it_is_no_terminal(terminal: Terminal) -> None:
+    terminal.good("drop", "create", str(EXAMPLE), "--id", "dark", "--opens-in", "0")
+    terminal.good("drop", "launch", "dark")
+    done = terminal.run("drop", "map", "dark")
+    lines = done.stdout.splitlines()
+    assert (lines[0], lines[19], len(lines)) == ("number\tzh\ten\tunits", "19\t大朗\tDalang\t0", 34)
+    assert "0 of 33 towns are lit, 0 units" in done.stderr
+    assert json.loads(terminal.good("drop", "map", "dark", "--json"))["lit"] == 0
+    refused = terminal.run("drop", "map", "nothing")
+    assert (refused.returncode, refused.stdout) == (1, "")
+    assert "there is no drop 'nothing'" in refused.stderr
+
+
 def test_a_drop_is_rebuilt_from_the_ledger_and_from_receipts(terminal: Terminal, tmp_path: Path) -> None:
     """The store loses a drop, and a claim that the ledger never saw; the member brings the receipt."""
     terminal.good("drop", "create", str(EXAMPLE), "--id", "lost", "--opens-in", "0")
