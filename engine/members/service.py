@@ -170,10 +170,10 @@ class Members:
     async def segment(self, name: str, today: date) -> tuple[Predicate, int]:
         """A segment, and how many members it holds for on a day. Raises `NoSuchSegment`."""
         async with self._ledger.connect() as connection:
-            found = (await groups.named_segments(connection, [name])).get(name)
-            if found is None:
-                raise NoSuchSegment(f"there is no segment {name[:80]!r}")
-            return found, await self.count(found, today)
+            named = await groups.named_segments(connection, [name]) if ids.is_name(name) else {}
+        if name not in named:
+            raise NoSuchSegment(f"there is no segment {name[:80]!r}")
+        return named[name], await self.count(named[name], today)
 
     async def count(self, predicate: Predicate, today: date) -> int:
         """How many members that the ledger knows a predicate holds for on a day: a look at every row."""
