@@ -92,7 +92,7 @@ class Claims:
             raise NotOpen("not launched yet: come back later", opens_at=spec.opens_at, retry_after_s=60)
         if drop.status is Status.CLOSED or now_ms >= drop.closes_ms:
             raise Closed("closed: this drop takes no more claims")
-        if not spec.eligibility.is_empty:
+        if not spec.eligibility.surely_holds(session.attributes):
             check(spec.eligibility, session, from_ms(now_ms).astimezone(self._zone).date(), known)
         expires_ms = min(drop.closes_ms, max(now_ms, drop.opens_ms) + self._ticket_ttl_ms)
         request = ClaimRequest(
