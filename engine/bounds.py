@@ -35,6 +35,7 @@ CONDITION_VALUES_MAX = 10_000  # of one condition: more is a list of members
 PREDICATE_DEPTH_MAX = 8
 KNOWN_S = 1.0  # that a process takes what the ledger said of a member's lists and organisation
 KNOWN_MEMBERS_MAX = 10_000
+KNOWN_AT_ONCE_MAX = 512  # members in one question
 INTAKE_COPY_ROWS = 10_000  # of a CSV, in memory at once: 5 MB
 INTAKE_CHUNK_ROWS = 50_000  # written in one transaction: about a second
 

@@ -35,7 +35,7 @@ def check_asker(drop: Drop, session: Session, now_ms: int, zone: ZoneInfo, known
         raise NotOpen("not launched yet: come back later", opens_at=drop.spec.opens_at, retry_after_s=60)
     if drop.status is Status.CLOSED or now_ms >= drop.closes_ms:
         raise Closed("closed: this drop takes no more claims")
-    if not drop.spec.eligibility.is_empty:
+    if not drop.spec.eligibility.surely_holds(session.attributes):
         check(drop.spec.eligibility, session, from_ms(now_ms).astimezone(zone).date(), known)
 
 

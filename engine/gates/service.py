@@ -32,7 +32,7 @@ from engine.gates.quiz import (
 )
 from engine.gates.store import Attempt, Taker
 from engine.ledger import migrations
-from engine.members import groups
+from engine.members.lookups import Lookups
 from engine.members.model import Session
 from engine.members.predicate import NOTHING_KNOWN, Known
 from engine.runtime.settings import Settings
@@ -65,6 +65,7 @@ class Gates:
 
     def __init__(self, ledger: AsyncEngine, settings: Settings) -> None:
         self._ledger = ledger
+        self._lookups = Lookups(ledger)
         self._zone = settings.zone
         self.places = settings.places
         self.use_keys(settings)
@@ -136,8 +137,7 @@ class Gates:
         if name is None:
             raise NoSuchGate(f"drop {drop.id!r} has no list before its tickets", gate=ListGate.name)
         case = self._asked(session, drop, known)
-        async with self._ledger.connect() as connection:
-            found = await groups.known(connection, session, {name}, {})
+        found = await self._lookups.known(session, frozenset({name}), {})
         if name not in found.lists:
             raise NotOnList("this drop is for the members on a list, and you are not on it")
         return issue_pass(case, ListGate.name, name)

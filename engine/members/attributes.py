@@ -58,7 +58,7 @@ def of_token(given: object) -> dict[str, Value]:
     Others than ours are a provider's own affair, as long as they are of a kind that we know. Dates are not looked at
     closer: this is done for each ticket, and one that is none fits no condition.
     """
-    if not isinstance(given, Mapping):
+    if not isinstance(given, dict):
         raise WrongValue("attributes are not values by name")
     found: dict[str, Value] = {}
     for name, value in given.items():

@@ -110,6 +110,10 @@ class Condition(Part):
         """What the value must be, behind a verb."""
         raise NotImplementedError
 
+    def quick_test(self) -> Callable[[Value], bool]:
+        """What tells of a value whether it fits and holds on any day; for conditions that ask for none."""
+        return lambda value: self.fits(value) and self.holds(value, date.min)
+
 
 class OneOf(Condition):
     """On a text: one of these, none of those."""
@@ -125,6 +129,9 @@ class OneOf(Condition):
             _listed(self.in_, Said("{}之一", "one of {}")) if self.in_ else None,
             Said(f"{_shown(self.not_in).zh}以外", f"none of {_shown(self.not_in).en}") if self.not_in else None,
         )
+
+    def quick_test(self) -> Callable[[Value], bool]:
+        return self.allowed.__contains__ if self.not_in is None else super().quick_test()
 
     @cached_property
     def allowed(self) -> frozenset[Value]:

@@ -1,55 +1,22 @@
 """The ledger's side of lists and segments: names for some of the members, of which drops make use."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from datetime import date, datetime
 from typing import Any, NamedTuple
 
-from sqlalchemy import ARRAY, Text, any_, func, literal, select, text
+from sqlalchemy import ARRAY, Text, any_, func, literal, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from engine.bounds import ORGANISATION_DEPTH_MAX
 from engine.ledger.schema import list_members, lists, members, segments
-from engine.members.model import Session
-from engine.members.predicate import Known, Predicate
+from engine.members.predicate import Predicate
 from engine.members.selection import Named, selection
-
-# By primary keys: on which lists a member stands, and the way up from their organisation. That is the session's, or
-# the ledger's where the session does not say.
-_KNOWN = f"""
-    with recursive own as (
-        select coalesce(cast(:organisation as text), (select organisation from members where id = :member)) as id
-    ), up as (
-        select o.id, o.parent, 1 as depth from organisations o join own on o.id = own.id
-        union all
-        select o.id, o.parent, depth + 1 from organisations o join up on o.id = up.parent
-            where depth <= {ORGANISATION_DEPTH_MAX}
-    )
-    select (select id from own) as own, array(select id from up order by depth) as path,
-        array(select distinct list from list_members
-            where list = any(cast(:lists as text[])) and member in (:member, :subject)) as lists
-"""
 
 
 class ListFigures(NamedTuple):
     name: str
     members: int
     updated_at: datetime
-
-
-async def known(
-    connection: AsyncConnection, session: Session, on: Collection[str], of: Mapping[str, Predicate]
-) -> Known:
-    """What the ledger says of a session's member: on which of some lists they are, and where their organisation is."""
-    given = {
-        "member": session.member_id,
-        "subject": session.subject,
-        "organisation": session.attributes.get("organisation"),
-        "lists": sorted(on),
-    }
-    row = (await connection.execute(text(_KNOWN), given)).one()
-    path = tuple(row.path) or ((row.own,) if row.own else ())
-    return Known(frozenset(row.lists), path, of)
 
 
 async def named_segments(connection: AsyncConnection, names: Collection[str]) -> dict[str, Predicate]:

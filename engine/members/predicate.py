@@ -7,7 +7,7 @@ neither so nor not so: neither a condition on it holds, nor its `not`; so SQL ha
 same. Pure: the day, and what the ledger knows, are passed in.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import date
 from functools import cached_property
 from types import MappingProxyType
@@ -138,6 +138,24 @@ class Predicate(Part):
     def asks_ledger(self) -> bool:
         """Whether a member's attributes alone do not tell if it holds."""
         return bool(self.lists or self.segments or self.organisations)
+
+    def surely_holds(self, attributes: Attributes) -> bool:
+        """Whether it holds by what attributes say, without the day and the ledger; False tells nothing: see `reasons`.
+
+        At the opening everybody asks for a ticket, and nearly all get one: this takes a fifth of a µs a condition.
+        """
+        for name, admits in self.quick_tests:
+            value = attributes.get(name)
+            if value is None or not admits(value):
+                return False
+        return True
+
+    @cached_property
+    def quick_tests(self) -> tuple[tuple[str, Callable[[Value], bool]], ...]:
+        """A test for each condition; one that nobody passes where attributes do not tell."""
+        if self.nested or self.asks_ledger or self.birthday is not None:
+            return (("town", lambda _: False),)
+        return tuple((name, condition.quick_test()) for name, condition in self.conditions)
 
     def _parts(self) -> "Iterator[Predicate]":
         yield self

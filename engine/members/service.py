@@ -15,6 +15,7 @@ from engine.ledger import actions, migrations
 from engine.members import groups, store
 from engine.members.attributes import Value, WrongValue, checked, nearest
 from engine.members.id_number import is_id_number
+from engine.members.lookups import Lookups
 from engine.members.model import Session
 from engine.members.predicate import NOTHING_KNOWN, Eligibility, Known, Predicate, Reason, names_at, reasons
 from engine.members.selection import Named
@@ -57,6 +58,7 @@ class Members:
         self._ledger = ledger
         self._organisations = organisations
         self._towns = towns
+        self._lookups = Lookups(ledger)
         self._known: dict[tuple[object, ...], _Remembered] = {}
         self._segments: dict[str, tuple[float, Predicate]] = {}
 
@@ -78,8 +80,7 @@ class Members:
         found, now_s = self._known.get(key), time.monotonic()
         if found is not None and now_s < found.until_s:
             return found.known
-        async with self._ledger.connect() as connection:
-            known = await groups.known(connection, session, on, of)
+        known = await self._lookups.known(session, on, of)
         if len(self._known) >= KNOWN_MEMBERS_MAX:
             self._known.clear()
         self._known[key] = _Remembered(now_s + KNOWN_S, known)
@@ -170,10 +171,10 @@ class Members:
     async def segment(self, name: str, today: date) -> tuple[Predicate, int]:
         """A segment, and how many members it holds for on a day. Raises `NoSuchSegment`."""
         async with self._ledger.connect() as connection:
-            found = (await groups.named_segments(connection, [name])).get(name)
-            if found is None:
-                raise NoSuchSegment(f"there is no segment {name[:80]!r}")
-            return found, await self.count(found, today)
+            named = await groups.named_segments(connection, [name]) if ids.is_name(name) else {}
+        if name not in named:
+            raise NoSuchSegment(f"there is no segment {name[:80]!r}")
+        return named[name], await self.count(named[name], today)
 
     async def count(self, predicate: Predicate, today: date) -> int:
         """How many members that the ledger knows a predicate holds for on a day: a look at every row."""

@@ -143,6 +143,16 @@ class TestMeaning:
         told = reasons(predicate({"birthday": {"within_days": days}}), {"birthday": f"{born:%m-%d}"}, today)
         assert (told == []) == bool(has_birthday)
 
+    @given(predicates(), attributes(), known(), st.dates())
+    def test_the_quick_answer_is_never_another(
+        self, data: dict[str, Any], of_member: dict[str, Value], ledger: Known, today: date
+    ) -> None:
+        found = predicate(data)
+        if found.surely_holds(of_member):
+            assert reasons(found, of_member, today, ledger) == []
+        plain = not (found.nested or found.asks_ledger or found.birthday)
+        assert not plain or found.surely_holds(of_member) == (reasons(found, of_member, today, ledger) == [])
+
     def test_nothing_asked_is_for_everybody(self) -> None:
         assert reasons(predicate({}), {}, TODAY) == []
         assert not predicate({}).asks_ledger

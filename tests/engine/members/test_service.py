@@ -1,6 +1,7 @@
 """The promise: what the ledger knows of members decides as their attributes do, and a name that stands for nothing is
 refused before anybody relies on it."""
 
+import asyncio
 from datetime import date
 from typing import Any
 
@@ -125,6 +126,39 @@ class TestKnown:
         monkeypatch.setattr("engine.members.service.KNOWN_MEMBERS_MAX", 0)  # forgets whom it knew
         assert (await service.known(Session("m-2", "m-2"), on)).lists == frozenset()
         assert (await service.known(session, on)).lists == {"couriers"}
+
+    async def test_of_many_who_ask_at_once_each_gets_their_own(self, service: Members, ledger: AsyncEngine) -> None:
+        """Some for one list and some for another, some twice, some who went away: in few questions."""
+        async with ledger.begin() as connection:
+            for number in range(0, 60, 2):
+                await connection.execute(
+                    list_members.insert().values(list=LISTS[number % 4 // 2], member=f"m-{number}")
+                )
+        asked = [ADAPTER.validate_python({"list": name}) for name in LISTS]
+
+        async def ask(number: int) -> frozenset[str]:
+            return (await service.known(Session(f"m-{number}", f"m-{number}"), asked[number % 4 // 2])).lists
+
+        gone = [asyncio.create_task(ask(number)) for number in range(60, 70)]
+        await asyncio.sleep(0)
+        for task in gone:
+            task.cancel()
+        told = await asyncio.gather(*(ask(number) for number in [*range(60), *range(60)]))
+        assert told == [frozenset() if number % 2 else {LISTS[number % 4 // 2]} for number in [*range(60), *range(60)]]
+
+    async def test_a_ledger_that_is_away_is_told_to_each_who_waits(
+        self, service: Members, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        async def away(*_: object) -> list[Known]:
+            raise OSError("away")
+
+        monkeypatch.setattr("engine.members.lookups._ask", away)
+        on = ADAPTER.validate_python({"list": "couriers"})
+        asking = (service.known(Session(f"m-{n}", f"m-{n}"), on) for n in range(5))
+        told = await asyncio.gather(*asking, return_exceptions=True)
+        assert [type(answer) for answer in told] == [OSError] * 5
+        monkeypatch.undo()
+        assert (await service.known(Session("m-1", "m-1"), on)).lists == frozenset()
 
     async def test_the_dry_run_tells_all_that_speaks_against_a_member(self, service: Members) -> None:
         await service.put("m-1", "m-1", {"town": "东坑", "new_employment_form": False}, "boss", None)
