@@ -1,0 +1,12 @@
+"""Stands for a migration of another branch: the merger drops this file."""
+
+revision = "0005"
+down_revision = "0004"
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None: ...
+
+
+def downgrade() -> None: ...
