@@ -35,6 +35,8 @@ from engine.bounds import (
     STOCK_MAX,
     WAVES_MAX,
 )
+from engine.drops import draw_rules
+from engine.drops.draw_rules import DrawRules
 from engine.drops.membership import Membership
 from engine.errors import Invalid, Misconfigured
 from engine.towns import TOWNS_MAX, Towns
@@ -121,7 +123,7 @@ class DropSpec(_Part):
     id: Identifier
     title: Texts
     organisation: Identifier
-    allocation: Literal["rush"]
+    allocation: Literal["rush", "draw", "grant"]
     opens_at: AwareDatetime
     closes_at: AwareDatetime
     limit_per_member: Annotated[int, Field(ge=1, le=LIMIT_PER_MEMBER_MAX, strict=True)] = 1
@@ -129,8 +131,14 @@ class DropSpec(_Part):
     waves: Annotated[tuple[Wave, ...], Field(max_length=WAVES_MAX)] = ()
     allotments: Annotated[tuple[Allotment, ...], Field(max_length=ALLOTMENTS_MAX)] = ()
     campaign: Membership | None = None
+    draw: DrawRules | None = None
     eligibility: Eligibility = {}
     proof_of_work: Work | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill_entry(cls, data: Any) -> Any:
+        return draw_rules.with_entry(data)
 
     @model_validator(mode="after")
     def _is_legal(self) -> Self:
@@ -140,6 +148,7 @@ class DropSpec(_Part):
             *self._wave_faults(),
             *self._allotment_faults(),
             *self._campaign_faults(),
+            *self._draw_faults(),
         ]
         if faults:
             raise ValidationError.from_exception_data(
@@ -188,6 +197,13 @@ class DropSpec(_Part):
         if self.campaign is None or self.id in self.campaign.drops:
             return []
         return [(("campaign", "drops"), f"{self.id!r} is not among them")]
+
+    def _draw_faults(self) -> list[tuple[tuple[str | int, ...], str]]:
+        if self.draw is None:
+            return [(("draw",), "is missing")] if self.allocation == "draw" else []
+        if self.allocation != "draw":
+            return [(("draw",), "is only for allocation 'draw'")]
+        return draw_rules.faults(self.draw, self.id, self.closes_at, [item.id for item in self.items])
 
     def _item_faults(self) -> list[tuple[tuple[str | int, ...], str]]:
         seen: set[str] = set()
@@ -301,6 +317,7 @@ def rescheduled(spec: DropSpec, opens_at: datetime, speed: float) -> DropSpec:
             "closes_at": moved(spec.closes_at),
             "waves": [{**wave.model_dump(), "at": moved(wave.at)} for wave in spec.waves],
             "allotments": [{**part.model_dump(), "until": moved(part.until)} for part in spec.allotments],
+            "draw": spec.draw and spec.draw.moved(moved),
         }
     )
 
@@ -338,7 +355,7 @@ def _fault(detail: ErrorDetails) -> tuple[str, str]:
         case "timezone_aware":
             return place, "has no time zone: write it like 2025-06-14T10:00:00+08:00"
         case "literal_error" if detail["loc"] == ("allocation",):
-            return place, f"{detail['input']!r} is not built yet: only 'rush' is"
+            return place, f"{detail['input']!r} is not built yet: 'rush', 'draw' and 'grant' are"
         case _:
             return place, f"{detail['msg'][0].lower()}{detail['msg'][1:]}{_shown(detail['input'])}"
 
@@ -349,7 +366,7 @@ def _shown(value: object) -> str:
 
 def _fields_at(place: tuple[str | int, ...]) -> list[str]:
     parts: dict[str, type[BaseModel]] = {"items": Item, "waves": Wave, "eligibility": Condition, "proof_of_work": Work}
-    parts |= {"allotments": Allotment, "campaign": Membership}
+    parts |= {"allotments": Allotment, "campaign": Membership, "draw": DrawRules}
     part = parts.get(str(place[0]), DropSpec)
     return [field.alias or name for name, field in (part if len(place) > 1 else DropSpec).model_fields.items()]
 
