@@ -22,6 +22,7 @@ from engine.claims.model import Claim, Closed, NoSuchClaim, NotOpen, NotReady, O
 from engine.claims.store import Believed, ScriptStore
 from engine.claims.ticket import Ticket, open_, seal
 from engine.claims.wire import NONCE_BYTES, ClaimRequest
+from engine.draws.model import Offer, granted
 from engine.drops.model import Drop, Status, from_ms
 from engine.drops.service import Drops
 from engine.errors import Refused, Unavailable
@@ -72,11 +73,20 @@ class Claims:
         self._ticket_keys, self._receipt_keys = settings.ticket_keyring, settings.receipt_keyring
 
     def issue_ticket(
-        self, session: Session, drop: Drop, item: str | None, quantity: int | None, proof: str | None = None
+        self,
+        session: Session,
+        drop: Drop,
+        item: str | None,
+        quantity: int | None,
+        proof: str | None = None,
+        offer: Offer | None = None,
     ) -> IssuedTicket:
         """A ticket for one claim by the session's member; before the opening too. `proof` is for the drop's gate.
 
-        Raises `NotOpen` for a draft, `Closed`, `NotEligible`, `ClaimInvalid`, `ProofRequired`, `ProofInvalid`.
+        A grant drop's ticket is for what is offered to the member (engine/draws/), and no longer than that stands.
+
+        Raises `NotOpen` for a draft, `Closed`, `NotEligible`, `NoAward`, `ClaimInvalid`, `ProofRequired`,
+        `ProofInvalid`.
         """
         spec, now_ms = drop.spec, round(time.time() * 1000)
         if drop.status is Status.DRAFT:
@@ -85,6 +95,8 @@ class Claims:
             raise Closed("closed: this drop takes no more claims")
         check(spec.eligibility, session.attributes)
         expires_ms = min(drop.closes_ms, max(now_ms, drop.opens_ms) + self._ticket_ttl_ms)
+        if spec.allocation == "grant":
+            item, quantity, expires_ms = granted(offer, item, expires_ms)
         request = ClaimRequest(
             nonce=secrets.token_bytes(NONCE_BYTES),
             item=admission.item_number(drop, item),

@@ -10,6 +10,7 @@ from typing import ClassVar, NamedTuple
 
 from engine.claims.wire import NONCE_BYTES
 from engine.drops.draw_rules import PRIZES_SUFFIX, DrawRules
+from engine.drops.model import to_ms
 from engine.drops.spec import DropSpec, parse
 from engine.errors import Refused, Unavailable
 
@@ -90,6 +91,15 @@ class Offer(NamedTuple):
 
     prize: str
     confirm_by: datetime
+
+
+def granted(offer: Offer | None, item: str | None, expires_ms: int) -> tuple[str, int, int]:
+    """Item, quantity and expiry of a ticket for what is offered; raises `NoAward` for anything else."""
+    if offer is None:
+        raise NoAward("no prize of this draw is offered to you now: see GET /v1/me/awards")
+    if item not in (None, offer.prize):
+        raise NoAward(f"what is offered to you is {offer.prize!r}: ask for that, or for no item", prize=offer.prize)
+    return offer.prize, 1, min(expires_ms, to_ms(offer.confirm_by))
 
 
 def prizes_id(draw_id: str) -> str:
@@ -193,7 +203,7 @@ _TEXTS: Mapping[AwardState, Mapping[str, str]] = {
 
 def messages_for(spec: DropSpec, awards: Iterable[Award]) -> list[Message]:
     """What the people of these awards are told, in the languages of the drop's title; times are in the drop's zone."""
-    prizes: dict[str, Mapping[str, str]] = {prize.id: {**prize.title} for prize in rules_of(spec).prizes}
+    prizes: dict[str, Mapping[str, str]] = {prize.id: dict(prize.title.items()) for prize in rules_of(spec).prizes}
     return [_message(spec, award, prizes.get(award.prize or "", {})) for award in awards]
 
 

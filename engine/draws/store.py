@@ -114,10 +114,11 @@ async def kept(connection: AsyncConnection, draw_id: str) -> Kept | None:
     return Kept(_draw(row[:-2]), Published(row.document, row.commitment, row.root), row.secret)
 
 
-async def document(connection: AsyncConnection, draw_id: str) -> bytes | None:
-    """What was published of a draw, as packed."""
-    found: bytes | None = await connection.scalar(select(draws.c.document).where(draws.c.drop_id == draw_id))
-    return found
+async def document(connection: AsyncConnection, draw_id: str) -> tuple[Draw, bytes] | None:
+    """A draw and what was published of it, as packed."""
+    rows = await connection.execute(select(*_DRAW, draws.c.document).where(draws.c.drop_id == draw_id))
+    row = rows.one_or_none()
+    return None if row is None else (_draw(row[:-1]), row.document)
 
 
 async def commit(connection: AsyncConnection, draw_id: str, published: Published, secret: bytes, at: datetime) -> None:
@@ -133,8 +134,8 @@ async def close(connection: AsyncConnection, draw_id: str, closed: Closed, at: d
         connection,
         draw_id,
         State.CLOSED,
-        document=published.document,
-        root=published.root,
+        document=document,
+        root=root,
         entrants=count,
         closed_at=at,
     )
@@ -348,4 +349,4 @@ def _draw(row: Sequence[Any]) -> Draw:
 
 
 def _award(row: Row[Any]) -> Award:
-    return Award(*row)._replace(state=AwardState(row.state))
+    return Award._make(row)._replace(state=AwardState(row.state))

@@ -7,12 +7,19 @@ from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 
 from engine.claims import keys
+from engine.claims.model import NotReady
 from engine.claims.outbox import GROUP, entry_order
 
 _POLL_S = 0.05
 
 
-async def marks(redis: "Redis", partitions: int) -> list[bytes]:
+async def drain(redis: "Redis", partitions: int, wait_s: float) -> None:
+    """Wait until the ledger has what the store has decided until now; raises `NotReady` past so many seconds."""
+    if not await _wait_for(redis, await _marks(redis, partitions), wait_s):
+        raise NotReady("the ledger has not caught up with the store: is a worker running? Try again", retry_after_s=5)
+
+
+async def _marks(redis: "Redis", partitions: int) -> list[bytes]:
     """The last entry of each outbox, also of one that was trimmed since."""
     found = []
     for partition in range(partitions):
@@ -23,7 +30,7 @@ async def marks(redis: "Redis", partitions: int) -> list[bytes]:
     return found
 
 
-async def wait_for(redis: "Redis", until: list[bytes], wait_s: float) -> bool:
+async def _wait_for(redis: "Redis", until: list[bytes], wait_s: float) -> bool:
     """Wait until the ledger has acknowledged each outbox up to its mark; whether it did within so many seconds."""
     deadline = time.monotonic() + wait_s
     while True:
