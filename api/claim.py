@@ -10,6 +10,7 @@ from engine.bounds import CLAIM_BODY_BYTES_MAX
 from engine.claims.model import Claim
 from engine.claims.service import Claims
 from engine.claims.ticket import Ticket, TicketInvalid
+from engine.draws.model import Offer
 from engine.drops.model import Drop, from_ms
 from engine.errors import Invalid
 from engine.members.model import Session
@@ -77,10 +78,20 @@ def admitted(
     return ticket, wish
 
 
-def ticketed(claims: Claims, given: Mapping[bytes, bytes], body: bytes, session: Session, drop: Drop) -> Told:
-    """The answer to a ticket request that may go on, with arguments as for `admitted`; raises what its parts do."""
+def ticketed(
+    claims: Claims,
+    given: Mapping[bytes, bytes],
+    body: bytes,
+    session: Session,
+    drop: Drop,
+    offer: Offer | None = None,
+) -> Told:
+    """The answer to a ticket request that may go on, with arguments as for `admitted`; raises what its parts do.
+
+    `offer` is what is offered to the member on a grant drop.
+    """
     wish = _decoded(_ticket_decoder, body, given.get(b"content-type")) if body else _NO_TICKET_WISH
-    issued = claims.issue_ticket(session, drop, wish.item, wish.quantity, wish.proof)
+    issued = claims.issue_ticket(session, drop, wish.item, wish.quantity, wish.proof, offer)
     told = (
         f'{{"ticket":"{issued.ticket}","not_before":"{instant(issued.not_before_ms)}"'
         f',"expires_at":"{instant(issued.expires_at_ms)}"}}'

@@ -68,6 +68,8 @@ class Gate:
         drop = self.use.drops.known(found[1].decode()) if found else None
         if found is None or drop is None:
             return None
+        if found[2] == b"ticket" and drop.spec.allocation == "grant":
+            return None  # the ledger is asked what is offered to the member
         if not self._places:
             asyncio.get_running_loop().call_later(_PLACES_KEPT_S, self._places.clear)
         place = self._places[url] = Place(drop, CLAIM_ROUTE if found[2] == b"claims" else TICKET_ROUTE)

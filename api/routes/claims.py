@@ -43,7 +43,7 @@ _TICKET_HEADER = {
         200: shown(TICKET, "A ticket for one claim"),
         **declared(
             *SIGNED_IN, *BODY, "not-open", "closed", "not-eligible", "no-such-drop", "claim-invalid", "not-ready",
-            "denied", "slow-down", "proof-required", "proof-invalid",
+            "no-award", "store-unavailable", "denied", "slow-down", "proof-required", "proof-invalid",
         ),
     },
     openapi_extra={**_TICKET_WISH, "parameters": [_CLIENT_KEY_HEADER]},
@@ -56,7 +56,10 @@ async def issue_ticket(drop_id: str, request: Request, use: ServicesDep, session
     if use.control.shared is not None:
         await use.control.shared.spend(use.control.tickets.wanted(address, client_key, member))
     drop = await use.drops.shown(drop_id, to_operator=session.role == "operator")
-    return problems.response(claim_path.ticketed(use.claims, given, body, session, drop))
+    offer = None
+    if drop.spec.allocation == "grant":
+        offer = await use.draws.awarding.offer_to(session.subject, drop, use.settings.ticket_ttl_s)
+    return problems.response(claim_path.ticketed(use.claims, given, body, session, drop, offer))
 
 
 @router.get(

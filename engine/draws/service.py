@@ -19,6 +19,7 @@ from engine.bounds import DRAW_DRAIN_S_MAX, LEDGER_LOCK_TIMEOUT
 from engine.draws import packing, publication, store
 from engine.draws.awarding import Awarding
 from engine.draws.model import (
+    Award,
     Draw,
     NoSuchDraw,
     State,
@@ -215,6 +216,13 @@ class Draws:
             listed = "".join(f"{subject}\0{value}\n" for subject, value in sorted(points.items()))
             after = {"people": len(points), "sha256": hashlib.sha256(listed.encode()).hexdigest()}
             await _record(connection, draw_id, "points", actor, before=None, after=after)
+
+    async def results(self, draw_id: str, after: int, limit: int) -> tuple[Draw, dict[str, int], list[Award]]:
+        """A draw, how many of its awards are in each state, and a page of them from the one after a place on."""
+        draw = await self.read(draw_id)
+        async with self._stores.ledger.connect() as connection:
+            counts = await store.counts(connection, draw_id)
+            return draw, counts, await store.awards_of(connection, draw_id, after, limit)
 
     async def document(self, draw_id: str) -> tuple[Draw, bytes]:
         """What is published of a draw, as gzipped JSON; never with the secret before the reveal."""

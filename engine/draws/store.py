@@ -4,14 +4,15 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from sqlalchemy import Row, func, insert, select, text, update
+from sqlalchemy import Row, case, exists, func, insert, select, text, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from engine.draws.model import Award, AwardState, Draw, State
 from engine.draws.packing import Closed, Page, Published
+from engine.drops.draw_rules import PRIZES_SUFFIX
 from engine.ids import ClaimId
-from engine.ledger.schema import awards, draw_pages, draw_points, draws
+from engine.ledger.schema import awards, claims, draw_pages, draw_points, draws
 
 ENTRANTS_ROWS = 20_000  # of a page
 _DRAW = (
@@ -24,7 +25,17 @@ _DRAW = (
     draws.c.closed_at,
     draws.c.revealed_at,
 )
-_AWARD = tuple(awards.c[name] for name in Award._fields)
+_PRIZE_CLAIMED = (
+    exists()
+    .where(claims.c.drop_id == awards.c.draw_id + PRIZES_SUFFIX, claims.c.subject == awards.c.subject)
+    .where(claims.c.released_at.is_(None))
+    .correlate(awards)
+)
+_MAY_BE_CLAIMED = awards.c.state.in_((str(AwardState.OFFERED), str(AwardState.DECLINED)))
+_STATE = case((_MAY_BE_CLAIMED & _PRIZE_CLAIMED, str(AwardState.CLAIMED)), else_=awards.c.state)
+_PLAIN_AWARD = tuple(awards.c[name] for name in Award._fields)
+# An award is claimed as soon as its prize's claim is in the ledger, also before that is noted.
+_AWARD = tuple(_STATE.label("state") if name == "state" else awards.c[name] for name in Award._fields)
 
 # Claims that were not given back, of each person the first (primary key). Misses: of the earlier draws, those that the
 # person entered and holds no prize of.
@@ -201,11 +212,10 @@ async def award(
     )
 
 
-async def awards_of(connection: AsyncConnection, draw_id: str, places: Sequence[int] | None = None) -> list[Award]:
-    """A draw's awards in the order drawn; those of some places alone."""
-    query = select(*_AWARD).where(awards.c.draw_id == draw_id).order_by(awards.c.place)
-    rows = await connection.execute(query if places is None else query.where(awards.c.place.in_(places)))
-    return [_award(row) for row in rows]
+async def awards_of(connection: AsyncConnection, draw_id: str, after: int = 0, limit: int | None = None) -> list[Award]:
+    """A draw's awards in the order drawn, from the one after a place on (primary key)."""
+    query = select(*_AWARD).where(awards.c.draw_id == draw_id, awards.c.place > after)
+    return [_award(row) for row in await connection.execute(query.order_by(awards.c.place).limit(limit))]
 
 
 async def awards_to(connection: AsyncConnection, subject: str, limit: int) -> list[Award]:
@@ -231,7 +241,7 @@ async def take_ticket(
         .where(awards.c.draw_id == draw_id, awards.c.subject == subject, awards.c.state == str(AwardState.OFFERED))
         .where(awards.c.confirm_by > now)
         .values(ticket_until=func.greatest(awards.c.ticket_until, last))
-        .returning(*_AWARD)
+        .returning(*_PLAIN_AWARD)
     )
     row = (await connection.execute(query)).one_or_none()
     return None if row is None else _award(row)
@@ -312,7 +322,7 @@ async def offer(
 
 async def counts(connection: AsyncConnection, draw_id: str) -> dict[str, int]:
     """How many awards are in each state."""
-    query = select(awards.c.state, func.count()).where(awards.c.draw_id == draw_id).group_by(awards.c.state)
+    query = select(_STATE, func.count()).where(awards.c.draw_id == draw_id).group_by(_STATE)
     return {state: count for state, count in await connection.execute(query)}  # noqa: C416
 
 

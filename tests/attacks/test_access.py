@@ -42,6 +42,16 @@ RULES = {
     "GET /v1/claims": MEMBER,
     "POST /v1/claims/{claim_id}/release": OPERATOR,
     "POST /v1/receipts/verify": PUBLIC,  # says what the receipt says, to whoever holds it
+    "GET /v1/draws/{draw_id}": PUBLIC,  # what is published; holds the names of claims, and of nobody
+    "GET /v1/draws/{draw_id}/document": PUBLIC,
+    "GET /v1/draws/{draw_id}/proof": MEMBER,
+    "POST /v1/draws/{draw_id}/commit": OPERATOR,
+    "POST /v1/draws/{draw_id}/close": OPERATOR,
+    "POST /v1/draws/{draw_id}/reveal": OPERATOR,
+    "POST /v1/draws/{draw_id}/lapse": OPERATOR,
+    "POST /v1/draws/{draw_id}/void": OPERATOR,
+    "GET /v1/me/awards": MEMBER,
+    "POST /v1/me/awards/{draw_id}/decline": MEMBER,
     "PUT /v1/members/{member_id}": OPERATOR,
     "GET /healthz": PUBLIC,
     "GET /readyz": PUBLIC,
@@ -50,13 +60,15 @@ RULES = {
     "GET /docs": PUBLIC,
     "GET /docs/static": PUBLIC,
 }
-KNOWN = {"drop_id": "trial", "claim_id": "trial.0.1", "member_id": "m-1"}
-UNKNOWN = {"drop_id": "nothing", "claim_id": "trial.0.999", "member_id": "m-999"}
+KNOWN = {"drop_id": "trial", "claim_id": "trial.0.1", "member_id": "m-1", "draw_id": "trial"}
+UNKNOWN = {"drop_id": "nothing", "claim_id": "trial.0.999", "member_id": "m-999", "draw_id": "nothing"}
 BODIES: dict[str, Any] = {
     "POST /v1/drops": drop_json("another"),
     "PATCH /v1/drops/{drop_id}": {"limit_per_member": 2},
     "POST /v1/drops/{drop_id}/restock": {"item": "box", "quantity": 1},
     "PUT /v1/members/{member_id}": {"attributes": {}},
+    "POST /v1/draws/{draw_id}/reveal": {"round": 7, "value": "5a"},
+    "POST /v1/draws/{draw_id}/void": {"reason": "no value"},
 }
 
 

@@ -1,4 +1,4 @@
-"""The promise: each prize is one person's; an offer lapses only when the ledger shows that nobody claimed it by then."""
+"""The promise: each prize is one person's; an offer lapses only when the ledger shows that nobody claimed it."""
 
 import asyncio
 from collections import Counter
@@ -158,7 +158,6 @@ class TestLapse:
                 got.append((await drawn.claim_prize(award.member_id)).item)
         await asyncio.sleep(0.4)
         await lapse(drawn)
-        print([tuple(a)[1:9] for a in await drawn.awards()])
         assert Counter(filter(None, got)) == {"goose": 2, "mooncake": 1}
         assert Counter(await drawn.states())["claimed"] == 3
         for report in await drawn.audits():
