@@ -81,7 +81,7 @@ async def _run(data_dir: Path, redis_url: str, postgres_url: str) -> int:
 
 async def _drawn(stores: Stores, drops: Drops, draws: Draws, count: int) -> bytes:
     opens = datetime.now(UTC) + timedelta(seconds=2)
-    due = opens.replace(microsecond=0) + timedelta(seconds=30 + count / 10_000)
+    due = opens.replace(microsecond=0) + timedelta(seconds=30 + count / 40_000)
     await drops.create(parse(_definition(opens, due), "geese"), BOSS)
     await draws.commit(DRAW, BOSS)
     await drops.launch(DRAW, BOSS)

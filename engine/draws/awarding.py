@@ -38,7 +38,7 @@ from engine.ledger import actions, drained, migrations
 from engine.runtime.connections import Stores
 
 TICKET_SLACK = timedelta(minutes=1)  # between the note that a ticket is taken and its sealing
-AWARDS_SHOWN_MAX = 500
+AWARDS_SHOWN_MAX = 50  # of one person, each of another draw
 _IS_HELD = frozenset({Verdict.REPEATED, Verdict.LIMIT_REACHED})  # it was claimed before, by us or by the member
 
 
@@ -111,7 +111,7 @@ class Awarding:
                 raise WrongStage(
                     f"draw {draw_id!r} is not revealed: nothing is offered yet", needed=str(State.REVEALED)
                 )
-            claimed = await store.mark_claimed(connection, draw_id, prizes.id)
+            claimed = await store.mark_claimed(connection, draw_id)
             declined = await store.mark_given_back(connection, draw_id, now)
             lapsed = await store.mark_lapsed(connection, draw_id, now)
             offered: list[tuple[int, str]] = []
@@ -150,7 +150,7 @@ class Awarding:
         now = await self._drops.now()
         async with self._stores.ledger.begin() as connection:
             await migrations.hold(connection, LEDGER_LOCK_TIMEOUT)
-            await store.mark_claimed(connection, draw_id, prizes_id(draw_id))
+            await store.mark_claimed(connection, draw_id)
             await store.decline(connection, draw_id, subject, now)
             award = await store.award_to(connection, draw_id, subject)
         if award is None or award.state is not AwardState.DECLINED:

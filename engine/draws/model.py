@@ -128,7 +128,7 @@ def prizes_spec(spec: DropSpec) -> DropSpec:
             "title": spec.title,
             "organisation": spec.organisation,
             "allocation": "grant",
-            "opens_at": spec.closes_at,
+            "opens_at": spec.opens_at,  # it is launched at the reveal, and by then that is past
             "closes_at": rules.collect_until,
             "limit_per_member": 1,  # one prize a person, over all levels
             "items": [prize.model_dump() for prize in rules.prizes],

@@ -4,13 +4,12 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from sqlalchemy import Row, case, exists, func, insert, select, text, update
+from sqlalchemy import ColumnElement, Row, Select, case, func, insert, select, text, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from engine.draws.model import Award, AwardState, Draw, State
+from engine.draws.model import Award, AwardState, Draw, State, prizes_id
 from engine.draws.packing import Closed, Page, Published
-from engine.drops.draw_rules import PRIZES_SUFFIX
 from engine.ids import ClaimId
 from engine.ledger.schema import awards, claims, draw_pages, draw_points, draws
 
@@ -25,17 +24,7 @@ _DRAW = (
     draws.c.closed_at,
     draws.c.revealed_at,
 )
-_PRIZE_CLAIMED = (
-    exists()
-    .where(claims.c.drop_id == awards.c.draw_id + PRIZES_SUFFIX, claims.c.subject == awards.c.subject)
-    .where(claims.c.released_at.is_(None))
-    .correlate(awards)
-)
-_MAY_BE_CLAIMED = awards.c.state.in_((str(AwardState.OFFERED), str(AwardState.DECLINED)))
-_STATE = case((_MAY_BE_CLAIMED & _PRIZE_CLAIMED, str(AwardState.CLAIMED)), else_=awards.c.state)
-_PLAIN_AWARD = tuple(awards.c[name] for name in Award._fields)
-# An award is claimed as soon as its prize's claim is in the ledger, also before that is noted.
-_AWARD = tuple(_STATE.label("state") if name == "state" else awards.c[name] for name in Award._fields)
+_AWARD = tuple(awards.c[name] for name in Award._fields)
 
 # Claims that were not given back, of each person the first (primary key). Misses: of the earlier draws, those that the
 # person entered and holds no prize of.
@@ -96,6 +85,18 @@ _MARK_GIVEN_BACK = text(
     returning awards.place
     """
 )
+
+
+def _state(draw_id: str) -> ColumnElement[str]:
+    """An award is claimed as soon as its prize's claim is in the ledger, also before that is noted."""
+    holders = select(claims.c.subject).where(claims.c.drop_id == prizes_id(draw_id), claims.c.released_at.is_(None))
+    may_be = awards.c.state.in_((str(AwardState.OFFERED), str(AwardState.DECLINED)))
+    return case((may_be & awards.c.subject.in_(holders), str(AwardState.CLAIMED)), else_=awards.c.state).label("state")
+
+
+def _shown(draw_id: str) -> Select[Any]:
+    columns = (_state(draw_id) if name == "state" else awards.c[name] for name in Award._fields)
+    return select(*columns).where(awards.c.draw_id == draw_id)
 
 
 class Kept(NamedTuple):
@@ -214,20 +215,21 @@ async def award(
 
 async def awards_of(connection: AsyncConnection, draw_id: str, after: int = 0, limit: int | None = None) -> list[Award]:
     """A draw's awards in the order drawn, from the one after a place on (primary key)."""
-    query = select(*_AWARD).where(awards.c.draw_id == draw_id, awards.c.place > after)
+    query = _shown(draw_id).where(awards.c.place > after)
     return [_award(row) for row in await connection.execute(query.order_by(awards.c.place).limit(limit))]
 
 
 async def awards_to(connection: AsyncConnection, subject: str, limit: int) -> list[Award]:
-    """What a person won or waits for, the newest draw first (index `awards_subject_idx`)."""
-    query = select(*_AWARD).where(awards.c.subject == subject).order_by(awards.c.changed_at.desc()).limit(limit)
-    return [_award(row) for row in await connection.execute(query)]
+    """What a person won or waits for, the newest first (index `awards_subject_idx`, then the unique key)."""
+    query = select(awards.c.draw_id).where(awards.c.subject == subject)
+    drawn = list(await connection.scalars(query.order_by(awards.c.changed_at.desc()).limit(limit)))
+    found = [await award_to(connection, draw_id, subject) for draw_id in drawn]
+    return [award for award in found if award is not None]
 
 
 async def award_to(connection: AsyncConnection, draw_id: str, subject: str) -> Award | None:
     """A person's place in a draw (unique key), or None."""
-    query = select(*_AWARD).where(awards.c.draw_id == draw_id, awards.c.subject == subject)
-    row = (await connection.execute(query)).one_or_none()
+    row = (await connection.execute(_shown(draw_id).where(awards.c.subject == subject))).one_or_none()
     return None if row is None else _award(row)
 
 
@@ -241,7 +243,7 @@ async def take_ticket(
         .where(awards.c.draw_id == draw_id, awards.c.subject == subject, awards.c.state == str(AwardState.OFFERED))
         .where(awards.c.confirm_by > now)
         .values(ticket_until=func.greatest(awards.c.ticket_until, last))
-        .returning(*_PLAIN_AWARD)
+        .returning(*_AWARD)
     )
     row = (await connection.execute(query)).one_or_none()
     return None if row is None else _award(row)
@@ -258,9 +260,9 @@ async def decline(connection: AsyncConnection, draw_id: str, subject: str, now: 
     return (await connection.execute(query)).rowcount > 0
 
 
-async def mark_claimed(connection: AsyncConnection, draw_id: str, prizes_id: str) -> list[int]:
+async def mark_claimed(connection: AsyncConnection, draw_id: str) -> list[int]:
     """Awards whose prizes' claims are in the ledger are claimed; the places that are so now."""
-    return list(await connection.scalars(_MARK_CLAIMED, {"draw_id": draw_id, "prizes_id": prizes_id}))
+    return list(await connection.scalars(_MARK_CLAIMED, {"draw_id": draw_id, "prizes_id": prizes_id(draw_id)}))
 
 
 async def mark_given_back(connection: AsyncConnection, draw_id: str, now: datetime) -> list[int]:
@@ -322,8 +324,9 @@ async def offer(
 
 async def counts(connection: AsyncConnection, draw_id: str) -> dict[str, int]:
     """How many awards are in each state."""
-    query = select(_STATE, func.count()).where(awards.c.draw_id == draw_id).group_by(_STATE)
-    return {state: count for state, count in await connection.execute(query)}  # noqa: C416
+    now = select(_state(draw_id)).where(awards.c.draw_id == draw_id).subquery()
+    rows = await connection.execute(select(now.c.state, func.count()).group_by(now.c.state))
+    return {state: count for state, count in rows}  # noqa: C416
 
 
 async def page_of(connection: AsyncConnection, draw_id: str, entrant: str) -> tuple[int, Page] | None:

@@ -33,13 +33,12 @@ from engine.runtime.settings import Settings
 BOSS = Actor("boss")
 VALUE = "5a" * 32
 HOUR = timedelta(hours=1)
-OPEN_S = 1.0  # long enough for some entries, and no longer: nothing can be entered after the close
 
 
 def draw_json(draw_id: str = "goose", opens_at: datetime | None = None, **rules: Any) -> dict[str, Any]:
-    """A draw that opened an hour ago, or when it is said, and closes in a second."""
+    """A draw that opened an hour ago, or when it is said, and closes in an hour; the beacon is due an hour later."""
     opens = opens_at or datetime.now(UTC) - HOUR
-    closes = datetime.now(UTC) + timedelta(seconds=OPEN_S)
+    closes = datetime.now(UTC) + HOUR
     due = closes.replace(microsecond=0) + HOUR
 
     def at(hours: float) -> str:
@@ -140,17 +139,15 @@ class Drawn:
         return await self.ticket(prizes_id(self.id), member, subject)
 
     async def closing(self) -> None:
-        """Wait until the drop's window is over."""
-        drop = await self.drops.read(self.id)
-        while await self.drops.now() < drop.spec.closes_at:  # noqa: ASYNC110 (a clock tells nobody)
-            await asyncio.sleep(0.02)
+        """Move the clock behind the close."""
+        self.clocked.shift = HOUR + timedelta(seconds=1)
 
     async def close(self) -> Draw:
         await self.closing()
         return await self.draws.close(self.id, BOSS)
 
     async def reveal(self, value: str = VALUE, number: int = 7) -> Draw:
-        self.clocked.shift = max(self.clocked.shift, HOUR + timedelta(minutes=1))
+        self.clocked.shift = max(self.clocked.shift, 2 * HOUR + timedelta(minutes=1))
         return await self.draws.reveal(self.id, await self.beacon(value, number), BOSS)
 
     async def beacon(self, value: str = VALUE, number: int = 7) -> BeaconValue:

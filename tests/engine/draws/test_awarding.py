@@ -99,7 +99,7 @@ class TestLapse:
     async def test_passes_a_prize_on_in_order_with_as_long(self, drawn: Drawn) -> None:
         await drawn.whole(*names(6))
         await drawn.claim_prize((await drawn.awards())[1].member_id)
-        drawn.clocked.shift = 50 * HOUR
+        drawn.clocked.shift = 60 * HOUR
         changed = await lapse(drawn)
         assert (changed.claimed, sorted(changed.lapsed), list(changed.offered)) == ([2], [1, 3], [4, 5])
         awards = await drawn.awards()
@@ -107,7 +107,7 @@ class TestLapse:
         assert awards[3].offered_at is not None
         assert awards[3].confirm_by == awards[3].offered_at + 48 * HOUR
         assert await lapse(drawn) == awarding.Changed([], [], [], [])
-        drawn.clocked.shift = 100 * HOUR
+        drawn.clocked.shift = 120 * HOUR
         assert sorted((await lapse(drawn)).lapsed) == [4, 5]
         for report in await drawn.audits():
             assert report.details == []

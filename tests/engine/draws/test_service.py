@@ -404,7 +404,7 @@ def test_the_prizes_drop_gives_out_what_was_committed_to() -> None:
     spec = parse(draw_json(), "test")
     prizes = prizes_spec(spec)
     assert [(item.id, item.stock) for item in prizes.items] == [("goose", 2), ("mooncake", 1)]
-    assert (prizes.limit_per_member, prizes.opens_at) == (1, spec.closes_at)
+    assert (prizes.limit_per_member, prizes.opens_at) == (1, spec.opens_at)
 
 
 def test_a_draw_shows_no_secret() -> None:
