@@ -78,7 +78,7 @@ operator_actions = Table(
     Column("id", BigInteger, Identity(always=True), primary_key=True),
     Column("drop_id", Text),  # none for an act on anything else
     Column("revision", Integer),  # of the drop, for acts on a drop
-    Column("object", Text),  # `drop:…`, `claim:…`, `member:…`, `ledger:…`, `key:…`; from 0003 on
+    Column("object", Text),  # `drop:…`, `draw:…`, `claim:…`, `member:…`, `ledger:…`, `key:…`; from 0003 on
     Column("verb", Text, nullable=False),
     Column("actor", Text, nullable=False),
     Column("act", Text),  # from migration 0002 on; by it a repeated request is recognised
