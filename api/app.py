@@ -14,10 +14,23 @@ from api import problems
 from api.deps import Services
 from api.edge import Edge
 from api.exchange import Gate
-from api.routes import city_map, claims, docs, drops, gates, groups, instant, members, operations, organisations
+from api.routes import (
+    city_map,
+    claims,
+    docs,
+    draws,
+    drops,
+    gates,
+    groups,
+    instant,
+    members,
+    operations,
+    organisations,
+)  # fmt: skip
 from engine.bounds import LEDGER_ANSWER_S_MAX
 from engine.claims.backlog import Backlog
 from engine.claims.service import Claims
+from engine.draws.service import Draws
 from engine.drops.service import Drops
 from engine.ledger.erase import Erasures
 from engine.members.service import Members
@@ -69,7 +82,9 @@ def create_app(settings: Settings, data_dir: Path | None = None) -> FastAPI:
         redirect_slashes=False,  # the redirect would be built from the Host header, which anybody can write
         root_path=settings.root_path,
     )
-    for feature in (drops, city_map, gates, claims, instant, organisations, members, groups, operations, docs):
+    for feature in (
+        drops, city_map, gates, claims, instant, draws, organisations, members, groups, operations, docs,
+    ):  # fmt: skip
         app.include_router(feature.router)
     app.mount(docs.STATIC_URL, docs.STATIC)
     problems.register(app)
@@ -104,6 +119,7 @@ def _services(settings: Settings, stores: Stores, backlog: Backlog, denied: Deny
         settings=settings,
         stores=stores,
         drops=ways,
+        draws=Draws(stores, ways, settings.partitions),
         claims=Claims(stores.scripts, stores.ledger, ways, settings, backlog),
         sessions=SessionTokens(settings),
         organisations=organisations,

@@ -11,6 +11,7 @@ from engine.bounds import CLAIM_BODY_BYTES_MAX
 from engine.claims.model import Claim
 from engine.claims.service import Claims
 from engine.claims.ticket import Ticket, TicketInvalid
+from engine.draws.model import Offer
 from engine.drops.model import Drop, from_ms
 from engine.errors import Invalid
 from engine.gates.model import Given, Passed
@@ -88,13 +89,15 @@ def ticketed(
     session: Session,
     drop: Drop,
     known: Known = NOTHING_KNOWN,
+    offer: Offer | None = None,
 ) -> Told:
     """The answer to a ticket request that may go on, with arguments as for `admitted`; raises what its parts do.
 
-    `known` is what the ledger says of the member, for a drop that asks for it; the gate leaves such a drop to the app.
+    `known` is what the ledger says of the member, for a drop that asks for it, `offer` what is offered to them on a
+    grant drop; the gate leaves such drops to the app.
     """
     wish = _decoded(_ticket_decoder, body, given.get(b"content-type")) if body else _NO_TICKET_WISH
-    issued = claims.issue_ticket(session, drop, wish.item, wish.quantity, wish, known)
+    issued = claims.issue_ticket(session, drop, wish.item, wish.quantity, wish, known, offer)
     told = (
         f'{{"ticket":"{issued.ticket}","not_before":"{instant(issued.not_before_ms)}"'
         f',"expires_at":"{instant(issued.expires_at_ms)}"{_established(claims, drop, issued.passed)}}}'

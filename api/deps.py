@@ -11,6 +11,7 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from api.claim import BodyInvalid, MediaType
 from engine.bounds import PAGE_ROWS_MAX
 from engine.claims.service import Claims
+from engine.draws.service import Draws
 from engine.drops.model import Actor
 from engine.drops.service import Drops
 from engine.errors import Refused
@@ -35,6 +36,7 @@ class Services:
     settings: Settings
     stores: Stores
     drops: Drops
+    draws: Draws
     claims: Claims
     sessions: SessionTokens
     organisations: Organisations

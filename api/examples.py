@@ -143,6 +143,37 @@ INSTANT_REVEALED = {
         "odds": [[1758340800000, 2, 1], [1758346200000, 0, 0]],
     },
 }
+DRAW = {
+    "draw_id": "goose-2025",
+    "stage": "revealed",
+    "commitment": "a03a5c77d14607482aa8d2b3809710582d66d51f887dc206c80ab68048e02f6a",
+    "root": "20e771968bd92bf6aaa9cbdaf970089e90e798330500c8896891c19e8600791b",
+    "entrants": 1000000,
+    "committed_at": "2025-09-10T02:00:00Z",
+    "closed_at": "2025-09-20T12:01:00Z",
+    "revealed_at": "2025-09-20T13:00:09Z",
+    "awards": {"offered": 1700, "claimed": 300, "waiting": 2000},
+    "results": [{"place": 1, "entrant": "goose-2025.0.812", "prize": "goose", "state": "claimed"}],
+    "next": None,
+}
+AWARD = {
+    "draw_id": "goose-2025",
+    "drop_id": "goose-2025-prizes",
+    "entrant": "goose-2025.0.17",
+    "prize": "goose",
+    "state": "offered",
+    "confirm_by": "2025-09-22T13:00:09Z",
+}
+PROOF = {
+    "format": "flashclaim-draw-proof-1",
+    "draw": "goose-2025",
+    "commitment": "a03a5c77d14607482aa8d2b3809710582d66d51f887dc206c80ab68048e02f6a",
+    "count": 1000000,
+    "root": "20e771968bd92bf6aaa9cbdaf970089e90e798330500c8896891c19e8600791b",
+    "index": 2,
+    "entry": ["goose-2025.0.17", 1, 0, 200, 3],
+    "path": ["d70ccde5f346af1e240df5ec66c040a659c45e9433c3d0240e787f0d0dd5ebb2"],
+}
 # Codes that whole kinds of routes share, for `declared`.
 SIGNED_IN = ("session-invalid", "identity-unavailable", "ledger-unavailable")
 OPERATORS = (*SIGNED_IN, "operators-only")
@@ -272,6 +303,28 @@ _DETAILS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
         {},
     ),
     "not-instant": ("drop 'lychee-2025' is no instant win", {"drop_id": "lychee-2025"}),
+    "not-committed": (
+        "draw 'goose-2025' is not committed to: `flashclaim draw commit goose-2025`, then launch it",
+        {},
+    ),
+    "already-committed": (
+        "closes_at: draw 'goose-2025' is committed to, and published: make a new draw",
+        {"fields": ["closes_at"]},
+    ),
+    "wrong-stage": (
+        "draw 'goose-2025' is committed: reveal needs it to be closed",
+        {"stage": "committed", "needed": "closed"},
+    ),
+    "draw-altered": ("the draw's document in the ledger has another commitment or root than was published", {}),
+    "no-award": ("no prize of this draw is offered to you now: see GET /v1/me/awards", {}),
+    "no-such-draw": (
+        "there is no draw 'goose-2024', or it is not committed to yet",
+        {"draw_id": "goose-2024"},
+    ),
+    "draw-invalid": (
+        "revealed.beacon.round: 22310501 must be one of 22310500, 22318900",
+        {"field": "revealed.beacon.round"},
+    ),
     "stale-revision": ("drop 'lychee-2025' is at revision 3, not 2: read it again", {"revision": 3}),
     "revision-required": ('send the ETag that you saw in the header `If-Match: "…"`', {}),
     "session-invalid": ("this session token is not valid (ExpiredTokenError): sign in again", {}),

@@ -70,6 +70,8 @@ class Gate:
             return None
         if found[2] == b"ticket" and drop.spec.eligibility.asks_ledger:
             return None  # the app asks it, and whoever is waited for there waits for nothing here
+        if found[2] == b"ticket" and drop.spec.allocation == "grant":
+            return None  # the ledger is asked what is offered to the member
         if not self._places:
             asyncio.get_running_loop().call_later(_PLACES_KEPT_S, self._places.clear)
         place = self._places[url] = Place(drop, CLAIM_ROUTE if found[2] == b"claims" else TICKET_ROUTE)

@@ -18,6 +18,7 @@ FAMILY_DROPS_MAX = 16  # of a campaign's drops that count together: each costs a
 PRIZES_MAX = 50_000  # of an instant drop: seven bytes each in the store
 CURVE_POINTS_MAX = 1_000  # of an instant drop; the verifier takes no more
 RULES_CHARS_MAX = 4_000  # of a language: two pages
+EARLIER_DRAWS_MAX = 16  # whose misses count in a draw: each is a pass over its entries
 STOCK_MAX = 10_000_000  # per item; ten times the members of the largest city union
 LIMIT_PER_MEMBER_MAX = 1_000
 QUANTITY_MAX = LIMIT_PER_MEMBER_MAX  # two bytes in tickets, scripts and receipts
@@ -128,6 +129,13 @@ VIGIL_S = 5.0
 VIGIL_ROWS = 4_000  # 50 ms of a worker
 VIGIL_ACTIONS = 500  # 15 ms of it
 
+# A draw. Up to so many entries it is worked out in a thread of the process, more in a process of their own.
+DRAW_ENTRIES_HERE_MAX = 10_000  # 0.1 s
+DRAW_PAGE_ENTRIES = 1_024  # of which a proof is made: a power of two, so that a page is a whole branch of the tree
+DRAW_DRAIN_S_MAX = 60.0  # for the outbox to get into the ledger before entries are read, or an award lapses
+BEACON_BYTES_MAX = 65_536  # of an answer: a round of drand has 400
+BEACON_TIMEOUT_S = 10.0
+
 # A rebuild: a million claims are made in half a minute.
 REBUILD_CHUNK_SUBJECTS = 1_000  # written in one command: 30 kB, half a millisecond of the store
 REBUILD_DRAIN_S_MAX = 120.0  # for the outbox to get into the ledger: a gigabyte of it at 150,000 claims/s
@@ -137,6 +145,7 @@ assert 2 * REMIND_S < HOMECOMING_GRACE_S
 assert ITEMS_MAX < 256
 assert SLOGANS_MAX < 256
 assert QUANTITY_MAX < 65_536
+assert DRAW_PAGE_ENTRIES.bit_count() == 1
 assert MEMBER_ID_BYTES_MAX < 256
 assert TICKET_CHARS_MAX < 512
 assert RATES_WAIT_S_MAX < RATES_AWAY_S < STORE_TIMEOUT_S * 2

@@ -8,6 +8,7 @@ what to do, and the facts that help; it knows nothing of HTTP or of exit codes: 
     ├── Refused                the request was understood, and the state or a rule says no
     │   ├── (claims)           engine/claims/model.py: one per refusing verdict
     │   ├── (drops)            engine/drops/model.py: WrongStatus, StaleRevision, NoSuchDrop, DuplicateDrop
+    │   ├── (draws)            engine/draws/model.py: NoSuchDraw, WrongStage, NoAward, DrawAltered
     │   ├── (members)          engine/members/model.py: NotEligible
     │   ├── (gates)            engine/gates/: one file for each gate; service.py: NoSuchGate
     │   └── (rates)            engine/rates/denied.py: Denied

@@ -57,7 +57,7 @@ _TICKET_HEADER = {
     responses={
         200: shown(TICKET, "A ticket for one claim"),
         **declared(
-            *SIGNED_IN, *BODY, *ASKED, *GATES, "claim-invalid",
+            *SIGNED_IN, *BODY, *ASKED, *GATES, "claim-invalid", "no-award", "store-unavailable",
         ),
     },
     openapi_extra={**_TICKET_WISH, "parameters": [CLIENT_KEY_HEADER]},
@@ -67,7 +67,10 @@ async def issue_ticket(drop_id: str, request: Request, use: ServicesDep, session
     given, body = headers_of(request), await request.body()
     drop = await scope.shown(use, drop_id, session)
     known = await use.members.known(session, drop.spec.eligibility)
-    return problems.response(claim_path.ticketed(use.claims, given, body, session, drop, known))
+    offer = None
+    if drop.spec.allocation == "grant":
+        offer = await use.draws.awarding.offer_to(session.subject, drop, use.settings.ticket_ttl_s)
+    return problems.response(claim_path.ticketed(use.claims, given, body, session, drop, known, offer))
 
 
 @router.post(

@@ -117,7 +117,7 @@ async def read(drop: ShownDrop, asker: AskerDep, response: Response) -> dict[str
 
 @router.patch(
     "/{drop_id}",
-    responses=_act(*BODY, "revision-required", "spec-invalid"),
+    responses=_act(*BODY, "revision-required", "spec-invalid", "already-committed"),
     openapi_extra=taken({"limit_per_member": 2}),
 )
 async def amend(
@@ -142,7 +142,7 @@ async def amend(
     return _answer(await use.drops.amend(drop_id, change, int(text), actor), response)
 
 
-@router.post("/{drop_id}/launch", responses=_act())
+@router.post("/{drop_id}/launch", responses=_act("not-committed"))
 async def launch(drop_id: OwnDrop, use: ServicesDep, actor: ActorDep, response: Response) -> dict[str, Any]:
     """Make a draft claimable from its opening on."""
     return _answer(await use.drops.launch(drop_id, actor), response)

@@ -21,6 +21,7 @@ from engine.claims.model import Claim, NoSuchClaim, NotReady, Overloaded
 from engine.claims.store import Believed, ScriptStore
 from engine.claims.ticket import Ticket, open_, seal
 from engine.claims.wire import NONCE_BYTES, ClaimRequest
+from engine.draws.model import Offer, granted
 from engine.drops.model import Drop, from_ms
 from engine.drops.service import Drops
 from engine.errors import Refused, Unavailable
@@ -90,16 +91,20 @@ class Claims:
         quantity: int | None,
         given: Given = _NOTHING,
         known: Known = NOTHING_KNOWN,
+        offer: Offer | None = None,
     ) -> IssuedTicket:
         """A ticket for one claim by the session's member; before the opening too. `given` is for the drop's gates.
 
-        `known` is what the ledger says of the member, where the drop's eligibility asks for it (`asks_ledger`).
+        `known` is what the ledger says of the member, where the drop's eligibility asks for it (`asks_ledger`). A
+        grant drop's ticket is for what is offered to the member (engine/draws/), and no longer than that stands.
 
-        Raises `NotOpen` for a draft, `Closed`, `NotEligible`, `ClaimInvalid`, and the gates' refusals.
+        Raises `NotOpen` for a draft, `Closed`, `NotEligible`, `NoAward`, `ClaimInvalid`, and the gates' refusals.
         """
         now_ms = round(time.time() * 1000)
         admission.check_asker(drop, session, now_ms, self._zone, known)
         expires_ms = min(drop.closes_ms, max(now_ms, drop.opens_ms) + self._ticket_ttl_ms)
+        if drop.spec.allocation == "grant":
+            item, quantity, expires_ms = granted(offer, item, expires_ms)
         wanted, units = admission.wish(drop, item, quantity)
         passed = self.gates.check(session, drop, given)
         request = ClaimRequest(

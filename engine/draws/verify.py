@@ -134,7 +134,8 @@ _UNITS = _whole(1, ROWS_MAX)
 _WEIGHT = _whole(0, WEIGHT_MAX)
 _PRIZES = [{"id": _NAME, "stock": _UNITS}, 1, 64]
 
-# A shape is a kind, an object of shapes by name, or a list: [shape, how many at least, at most].
+# A shape is a kind, an object of shapes by name, a list: [shape, how many at least, at most],
+# or (shape,) where null stands for there being none.
 DRAW_TERMS = {
     "format": _exactly(DRAW),
     "draw": _NAME,
@@ -149,7 +150,7 @@ DRAW_TERMS = {
         "points_max": _WEIGHT,
         "weight_max": _whole(1, WEIGHT_MAX),
     },
-    "confirm": {"within_hours": _whole(1, 10_000)},
+    "confirm": ({"within_hours": _whole(1, 10_000)},),
     "beacon": {
         "source": _text("[ -~]{1,300}", "an ASCII text of at most 300 characters"),
         "value_bytes": _whole(16, 64),
@@ -212,18 +213,25 @@ def expect(value: Any, shape: Any, where: str) -> None:
             if shape.cells and type(value) is list and len(value) == len(shape.cells):
                 expect(dict(zip(shape.cells, value, strict=True)), shape.cells, where)
             raise Unreadable(f"{where}: {show(value)} is not {shape.name}")
+    elif isinstance(shape, tuple):
+        if value is not None:
+            expect(value, shape[0], where)
     elif isinstance(shape, list):
-        inner, least, most = shape
-        if type(value) is not list or not least <= len(value) <= most:
-            raise Unreadable(f"{where}: {show(value)} is not a list of {least} to {most}")
-        for index, each in enumerate(value):
-            if not isinstance(inner, Kind) or not inner.holds(each):
-                expect(each, inner, f"{where}[{index}]")
+        _expect_list(value, shape, where)
     else:
         if type(value) is not dict or value.keys() != shape.keys():
             raise Unreadable(f"{where or 'the file'}: {_members(value, shape)}")
         for name, inner in shape.items():
             expect(value[name], inner, f"{where}.{name}".lstrip("."))
+
+
+def _expect_list(value: Any, shape: list[Any], where: str) -> None:
+    inner, least, most = shape
+    if type(value) is not list or not least <= len(value) <= most:
+        raise Unreadable(f"{where}: {show(value)} is not a list of {least} to {most}")
+    for index, each in enumerate(value):
+        if not isinstance(inner, Kind) or not inner.holds(each):
+            expect(each, inner, f"{where}[{index}]")
 
 
 def _members(value: Any, shape: Json) -> str:

@@ -52,6 +52,9 @@ _STEPS: Mapping[Verb, tuple[frozenset[Status], Status | None]] = {
 }
 
 
+COMMITTED_FIELDS = frozenset({"allocation", "closes_at", "draw", "items", "waves"})  # of a draw, once it is committed
+
+
 class NoSuchDrop(Refused):
     code: ClassVar[str] = "no-such-drop"
 
@@ -64,6 +67,18 @@ class WrongStatus(Refused):
     """The act does not fit the drop's status: a closed drop cannot be resumed."""
 
     code: ClassVar[str] = "wrong-status"
+
+
+class NotCommitted(Refused):
+    """A draw takes no entries before it is committed to by what it will be drawn."""
+
+    code: ClassVar[str] = "not-committed"
+
+
+class AlreadyCommitted(Refused):
+    """What was committed to, and published, is not changed any more."""
+
+    code: ClassVar[str] = "already-committed"
 
 
 class StaleRevision(Refused):

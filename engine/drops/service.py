@@ -30,12 +30,15 @@ from engine.drops import store
 from engine.drops.city_map import CityMap, draw
 from engine.drops.figures import LiveFigures, sum_up
 from engine.drops.model import (
+    COMMITTED_FIELDS,
     Actor,
+    AlreadyCommitted,
     Control,
     Drop,
     DuplicateDrop,
     KeyReused,
     NoSuchDrop,
+    NotCommitted,
     StaleRevision,
     Status,
     Verb,
@@ -143,6 +146,13 @@ class Drops:
             self._cache.clear()
         now_s = time.monotonic()
         self._cache[drop_id] = _Remembered(now_s, now_s, drop)
+        return drop
+
+    async def locked(self, connection: AsyncConnection, drop_id: str) -> Drop:
+        """The drop with its row held, so that no act on it comes between; raises `NoSuchDrop`."""
+        drop = await store.read(connection, drop_id, for_update=True)
+        if drop is None:
+            raise _no_such(drop_id)
         return drop
 
     async def get(self, drop_id: str) -> Drop:
@@ -269,10 +279,12 @@ class Drops:
                     f"drop {drop_id!r} is at revision {drop.revision}, not {expected_revision}: read it again",
                     revision=drop.revision,
                 )
+            if drop is not None and drop.spec.draw is not None:
+                _check_commitment(drop, verb, change, is_committed=await store.is_committed(connection, drop_id))
             revision = drop.revision + 1 if drop else 1
             if drop is not None and verb is Verb.LAUNCH:
                 change = {**change, **self._dealer.commit(drop.spec, self._partitions)}
-            control = Control(verb, revision, actor.member_id, await self._now(), act, change)
+            control = Control(verb, revision, actor.member_id, await self.now(), act, change)
             changed = after(drop, control)
             if verb in (Verb.CREATE, Verb.AMEND):
                 check_towns(changed.spec, self._city)
@@ -338,12 +350,24 @@ class Drops:
                 return None
             raise
 
-    async def _now(self) -> datetime:
+    async def now(self) -> datetime:
+        """The store's clock, to the millisecond; raises `StoreUnavailable`."""
         try:
             seconds, microseconds = await self._redis.time()
         except (RedisError, OSError) as error:
             raise StoreUnavailable("the store cannot be reached: try again") from error
         return datetime.fromtimestamp(seconds + microseconds // 1000 / 1000, UTC)
+
+
+def _check_commitment(drop: Drop, verb: Verb, change: Mapping[str, Any], *, is_committed: bool) -> None:
+    """A draw is committed to before it takes entries, and is not changed from then on."""
+    if verb is Verb.LAUNCH and not is_committed:
+        raise NotCommitted(f"draw {drop.id!r} is not committed to: `flashclaim draw commit {drop.id}`, then launch it")
+    changed = sorted(COMMITTED_FIELDS & change.get("spec", {}).keys())
+    if verb is Verb.AMEND and is_committed and changed:
+        raise AlreadyCommitted(
+            f"{', '.join(changed)}: draw {drop.id!r} is committed to, and published: make a new draw", fields=changed
+        )
 
 
 def _note_failure(reading: asyncio.Future[Drop]) -> None:

@@ -22,8 +22,9 @@ from engine.bounds import (
     STOCK_MAX,
     WAVES_MAX,
 )
-from engine.drops import instant_rules
+from engine.drops import draw_rules, instant_rules
 from engine.drops.allotments import Allotment, allotment_faults
+from engine.drops.draw_rules import DrawRules
 from engine.drops.fields import Faults, Identifier, Part, Place, Texts, nearest, refuse, twice
 from engine.drops.gates import Gates
 from engine.drops.instant_rules import Instant
@@ -65,7 +66,7 @@ class DropSpec(Part):
     id: Identifier
     title: Texts
     organisation: Identifier
-    allocation: Literal["rush", "instant"]
+    allocation: Literal["rush", "draw", "instant", "grant"]
     opens_at: AwareDatetime
     closes_at: AwareDatetime
     limit_per_member: Annotated[int, Field(ge=1, le=LIMIT_PER_MEMBER_MAX, strict=True)] = 1
@@ -73,11 +74,17 @@ class DropSpec(Part):
     waves: Annotated[tuple[Wave, ...], Field(max_length=WAVES_MAX)] = ()
     allotments: Annotated[tuple[Allotment, ...], Field(max_length=ALLOTMENTS_MAX)] = ()
     campaign: Membership | None = None
+    draw: DrawRules | None = None
     instant: Instant | None = None
     eligibility: Eligibility = Predicate()
     gates: Gates = Gates()
 
     _adds_the_blank = model_validator(mode="before")(instant_rules.with_blank)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill_entry(cls, data: Any) -> Any:
+        return draw_rules.with_entry(data)
 
     @model_validator(mode="after")
     def _is_legal(self) -> Self:
@@ -88,6 +95,7 @@ class DropSpec(Part):
                 *self._wave_faults(),
                 *allotment_faults(self.allotments, self._at_opening(), self.opens_at, self.closes_at),
                 *self._campaign_faults(),
+                *self._draw_faults(),
                 *instant_rules.faults(self),
             ]
         )
@@ -114,6 +122,13 @@ class DropSpec(Part):
         if self.campaign is None or self.id in self.campaign.drops:
             return []
         return [(("campaign", "drops"), f"{self.id!r} is not among them")]
+
+    def _draw_faults(self) -> Faults:
+        if self.draw is None:
+            return [(("draw",), "is missing")] if self.allocation == "draw" else []
+        if self.allocation != "draw":
+            return [(("draw",), "is only for allocation 'draw'")]
+        return draw_rules.faults(self.draw, self.id, self.closes_at, [item.id for item in self.items])
 
     def _wave_faults(self) -> Faults:
         faults: Faults = []
@@ -237,6 +252,7 @@ def rescheduled(spec: DropSpec, opens_at: datetime, speed: float) -> DropSpec:
             "closes_at": moved(spec.closes_at),
             "waves": [{**wave.model_dump(), "at": moved(wave.at)} for wave in spec.waves],
             "allotments": [{**part.model_dump(), "until": moved(part.until)} for part in spec.allotments],
+            "draw": spec.draw and spec.draw.moved(moved),
         }
     )
 
@@ -267,7 +283,7 @@ def _fault(detail: ErrorDetails) -> tuple[str, str]:
         case "timezone_aware":
             return place, "has no time zone: write it like 2025-06-14T10:00:00+08:00"
         case "literal_error" if detail["loc"] == ("allocation",):
-            return place, f"{detail['input']!r} is not built yet: 'rush' and 'instant' are"
+            return place, f"{detail['input']!r} is not built yet: 'rush', 'draw', 'instant' and 'grant' are"
         case _:
             return place, f"{detail['msg'][0].lower()}{detail['msg'][1:]}{_shown(detail['input'])}"
 

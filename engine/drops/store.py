@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from engine.drops.model import Control, Drop, Status, Verb, after
 from engine.drops.spec import DropSpec
 from engine.ledger.actions import FORGET_ACTS, Action
-from engine.ledger.schema import drops, operator_actions
+from engine.ledger.schema import draws, drops, operator_actions
 
 _LAST_TICKET_EXPIRES = """
     select max(least(closes_at, greatest(opens_at, :sealed_until) + make_interval(secs => :ttl_s)))
@@ -53,6 +53,12 @@ async def last_act(connection: AsyncConnection, drop: Drop) -> Control | None:
     )
     row = found.one_or_none()
     return None if row is None or row.act is None else _control(row)
+
+
+async def is_committed(connection: AsyncConnection, drop_id: str) -> bool:
+    """Whether a draw was committed to (engine/draws/)."""
+    found = await connection.scalar(select(draws.c.state).where(draws.c.drop_id == drop_id))
+    return found is not None
 
 
 async def listed(

@@ -148,7 +148,7 @@ operator_actions = Table(
     Column("id", BigInteger, Identity(always=True), primary_key=True),
     Column("drop_id", Text),  # none for an act on anything else
     Column("revision", Integer),  # of the drop, for acts on a drop
-    Column("object", Text),  # `drop:…`, `claim:…`, `member:…`, `ledger:…`, `key:…`; from 0003 on
+    Column("object", Text),  # `drop:…`, `draw:…`, `claim:…`, `member:…`, `ledger:…`, `key:…`; from 0003 on
     Column("verb", Text, nullable=False),
     Column("actor", Text, nullable=False),
     Column("act", Text),  # from migration 0002 on; by it a repeated request is recognised
@@ -199,4 +199,59 @@ dead_letters = Table(
     Column("error", Text, nullable=False),
     Column("at", _Instant, nullable=False, server_default=func.now()),
     UniqueConstraint("stream", "entry_id"),
+)
+
+# One row for each draw that was committed (engine/draws/). `secret` is nobody's before the reveal: backups hold it.
+draws = Table(
+    "draws",
+    metadata,
+    Column("drop_id", Text, primary_key=True),
+    Column("state", Text, nullable=False),  # committed, closed, revealed, void
+    Column("secret", LargeBinary, nullable=False),
+    Column("document", LargeBinary, nullable=False),  # what is published, as JSON, gzipped
+    Column("commitment", Text, nullable=False),
+    Column("root", Text),
+    Column("entrants", Integer),  # how many
+    Column("committed_at", _Instant, nullable=False),
+    Column("closed_at", _Instant),
+    Column("revealed_at", _Instant),
+)
+
+# A closed draw's entries in order, 1,024 a page: an inclusion proof is made from one of them and the roots of all.
+draw_pages = Table(
+    "draw_pages",
+    metadata,
+    Column("draw_id", Text, primary_key=True),
+    Column("number", Integer, primary_key=True),
+    Column("first", Text(collation="C"), nullable=False),  # the entrant that it begins with
+    Column("root", LargeBinary, nullable=False),
+    Column("entries", LargeBinary, nullable=False),  # JSON, compressed by zlib
+)
+
+# One row for each place of a revealed draw: the winners, then the waiting list.
+awards = Table(
+    "awards",
+    metadata,
+    Column("draw_id", Text, primary_key=True),
+    Column("place", Integer, primary_key=True),  # in the order drawn, from 1
+    Column("entrant", Text, nullable=False),  # the id of the claim that is the entry
+    Column("member_id", Text, nullable=False),
+    Column("subject", Text, nullable=False),
+    Column("prize", Text),  # none for whoever waits
+    Column("state", Text, nullable=False),  # waiting, offered, claimed, lapsed, declined
+    Column("offered_at", _Instant),
+    Column("confirm_by", _Instant),
+    Column("ticket_until", _Instant),  # when the last ticket for it expires
+    Column("changed_at", _Instant, nullable=False),
+    UniqueConstraint("draw_id", "subject"),
+    Index("awards_subject_idx", "subject"),
+)
+
+# What raises a person's weight in a draw, given before entries close.
+draw_points = Table(
+    "draw_points",
+    metadata,
+    Column("draw_id", Text, primary_key=True),
+    Column("subject", Text, primary_key=True),
+    Column("points", Integer, nullable=False),
 )

@@ -51,6 +51,16 @@ RULES = {
     "POST /v1/receipts/verify": PUBLIC,  # says what the receipt says, to whoever holds it
     "GET /v1/members": OPERATOR,
     "GET /v1/members/{member_id}": OPERATOR,
+    "GET /v1/draws/{draw_id}": PUBLIC,  # what is published; holds the names of claims, and of nobody
+    "GET /v1/draws/{draw_id}/document": PUBLIC,
+    "GET /v1/draws/{draw_id}/proof": MEMBER,
+    "POST /v1/draws/{draw_id}/commit": OPERATOR,
+    "POST /v1/draws/{draw_id}/close": OPERATOR,
+    "POST /v1/draws/{draw_id}/reveal": OPERATOR,
+    "POST /v1/draws/{draw_id}/lapse": OPERATOR,
+    "POST /v1/draws/{draw_id}/void": OPERATOR,
+    "GET /v1/me/awards": MEMBER,
+    "POST /v1/me/awards/{draw_id}/decline": MEMBER,
     "PUT /v1/members/{member_id}": OPERATOR,
     "GET /v1/members/{member_id}/export": OPERATOR,
     "POST /v1/members/{member_id}/erase": OPERATOR,
@@ -70,9 +80,11 @@ RULES = {
 }
 KNOWN = {
     "drop_id": "trial", "claim_id": "trial.0.1", "member_id": "m-1", "organisation_id": "dongguan", "name": "locals",
+    "draw_id": "trial",
 }  # fmt: skip
 UNKNOWN = {
     "drop_id": "nothing", "claim_id": "trial.0.999", "member_id": "m-999", "organisation_id": "none", "name": "none",
+    "draw_id": "nothing",
 }  # fmt: skip
 BODIES: dict[str, Any] = {
     "POST /v1/drops": drop_json("another"),
@@ -83,6 +95,8 @@ BODIES: dict[str, Any] = {
     "POST /v1/members/{member_id}/erase": {"export": "0"},
     "PUT /v1/segments/{name}": {"where": {"town": {"in": ["大朗"]}}},
     "PUT /v1/organisations/{organisation_id}": {"kind": "city", "title": {"en": "City"}},
+    "POST /v1/draws/{draw_id}/reveal": {"round": 7, "value": "5a"},
+    "POST /v1/draws/{draw_id}/void": {"reason": "no value"},
 }
 
 

@@ -26,6 +26,7 @@ EXAMPLES = 8  # of each kind, for each role and operation
 ENDLESS = ("GET /v1/drops/{drop_id}/live", "GET /v1/drops/{drop_id}/map/live")
 KNOWN = {
     "drop_id": "trial", "claim_id": "trial.0.1", "member_id": "m-1", "organisation_id": "dongguan", "name": "locals",
+    "draw_id": "trial",
 }  # fmt: skip
 CHECKS = [checks.status_code_conformance, checks.content_type_conformance, checks.response_schema_conformance]
 
