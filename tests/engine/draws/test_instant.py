@@ -208,8 +208,15 @@ class TestReveal:
         committed = instant.commit(TERMS, SECRET)
         with pytest.raises(DrawInvalid, match=r"revealed\.plays\[0\]\[0\]\.item: published 0, found "):
             instant.reveal(committed, SECRET, [[(OPENS_MS + 11 * HOUR_MS, 0)]])
-        with pytest.raises(DrawInvalid, match=r"revealed\.plays\[0\]\[0\]\.at_ms: -1 is not"):
+        with pytest.raises(DrawInvalid, match=r"^revealed\.plays\[0\]\[0\]\.at_ms: -1 is not"):
             instant.reveal(committed, SECRET, [[(-1, 0)]])
+        with pytest.raises(DrawInvalid, match=r"^revealed\.plays\[0\]\[1\]\.item: null is not"):
+            instant.reveal(committed, SECRET, [[(OPENS_MS, 0), (OPENS_MS, None)]])  # type: ignore[list-item]
+
+    def test_another_secret_is_refused_and_not_told(self) -> None:
+        with pytest.raises(DrawInvalid, match="not the one that was committed to") as refused:
+            instant.reveal(instant.commit(TERMS, SECRET), bytes(32), [PLAYS])
+        assert "00000000" not in refused.value.detail
 
     def test_it_is_final(self) -> None:
         assert instant.reveal(INSTANT, SECRET, [[(at_ms, item) for at_ms, item in PLAYS]]) == INSTANT

@@ -226,6 +226,12 @@ class TestProof:
         with pytest.raises(DrawInvalid, match="no root"):
             Proofs(commit(draw_terms(), SECRET))
 
+    def test_a_document_that_was_altered_proves_nothing(self) -> None:
+        closed = deepcopy(closed_draw())
+        closed["closed"]["entries"][3][0] = "goose.0.1000"
+        with pytest.raises(DrawInvalid, match="does not verify"):
+            Proofs(closed)
+
     def test_nobody_who_did_not_enter_gets_one(self) -> None:
         with pytest.raises(DrawInvalid, match=r'"goose\.0\.21" is not among the entrants'):
             proof(closed_draw(), "goose.0.21")
