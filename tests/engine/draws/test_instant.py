@@ -167,6 +167,10 @@ class TestCommit:
         assert [difference.where for difference in found.differences] == ["terms.curve[0].share_ppm", "commitment"]
         assert "nothing more was checked" in found.later[0]
 
+    def test_before_the_close_the_verifier_says_what_comes_later(self) -> None:
+        found = check(instant.commit(TERMS, SECRET))
+        assert (found.differences, found.later) == ([], ["secret, plays and odds, published after the close"])
+
     def test_only_the_secret_opens_the_sequence(self) -> None:
         committed = instant.commit(TERMS, SECRET)
         assert SECRET.hex() not in str(committed)
@@ -225,7 +229,7 @@ class TestReveal:
                 instant.reveal(INSTANT, secret, [plays])
 
     def test_a_clock_that_was_set_back_is_asked_about(self) -> None:
-        times = [OPENS_MS, OPENS_MS + HOUR_MS, OPENS_MS + HOUR_MS - 5, OPENS_MS + 2 * HOUR_MS]
+        times = [OPENS_MS, OPENS_MS, OPENS_MS + HOUR_MS, OPENS_MS + HOUR_MS - 5, OPENS_MS + 2 * HOUR_MS]
         (due,) = instant.deal(instant.commit(TERMS, SECRET), SECRET)
         found = check(instant.reveal(instant.commit(TERMS, SECRET), SECRET, [played(due, times)]))
         assert found.differences == []

@@ -121,6 +121,10 @@ class TestClose:
         at = CLOSED_AT.astimezone(timezone(timedelta(hours=8)))
         assert close(commit(draw_terms(), SECRET), [], at)["closed"]["closed_at"] == "2025-09-20T12:01:00Z"
 
+    def test_entries_may_be_closed_in_the_very_second(self) -> None:
+        closed = close(commit(draw_terms(), SECRET), [], CLOSES)
+        assert check(closed).differences == []
+
     def test_no_more_is_published_than_counts(self) -> None:
         closed = closed_draw([Entrant("a", 40, 4_711), Entrant("b", 1, 199)])
         assert closed["closed"]["entries"] == [["a", 1, 3, 200, 5], ["b", 1, 1, 100, 3]]

@@ -223,6 +223,7 @@ class TestStages:
         assert "entrants and root" in committed.later[0]
         assert "secret, beacon value and result" in closed.later[0]
         assert revealed.later == []
+        assert f"  later    {closed.later[0]}" in list(closed.lines())
 
     def test_it_says_what_to_look_up_by_hand(self) -> None:
         told = "\n".join(check(DRAW).by_hand)
@@ -258,6 +259,10 @@ class TestTerms:
     def test_a_contradiction_is_named(self, path: str, value: Any, where: str) -> None:
         terms = put(stages(DRAW)[0]["terms"], path, value)
         assert wheres({"terms": terms, "commitment": hex_hash(canonical(terms))}) == [where]
+
+    def test_a_round_may_be_over_in_the_second_it_is_due(self) -> None:
+        terms = put(stages(DRAW)[0]["terms"], "beacon.rounds.0.wait_until", "2025-09-20T13:00:00Z")
+        assert wheres({"terms": terms, "commitment": hex_hash(canonical(terms))}) == []
 
 
 class TestTampered:
