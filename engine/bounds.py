@@ -1,6 +1,7 @@
 """Every bound of the engine, with its unit last in the name and the sum that gives it.
 
-A bound is here and nowhere else; relations between bounds are asserted at import.
+A bound is here and nowhere else, but for those of draws: `engine/draws/verify.py` imports nothing of the engine.
+Relations between bounds are asserted at import.
 """
 
 # Identifiers: they are parts of Redis keys, tickets and receipts, so they stay short.

@@ -1,7 +1,7 @@
 """`python -m loadtests.draws`: 2,000 geese from a million entrants, and a million plays for instant wins, timed.
 
 The files are written and verified as anybody does it: by the one file, in a process of its own. DRAW_ENTRANTS makes
-it shorter, DRAW_WEIGHT makes every weight the same (50 is the highest).
+it shorter, DRAW_WEIGHT makes every weight the same (32 is the highest).
 """
 
 import gc

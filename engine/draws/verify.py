@@ -23,7 +23,8 @@ COLUMNS = ["entrant", "base", "misses", "points", "weight"]  # of an entry
 
 FILE_BYTES_MAX = 1 << 30  # a million entries are about 30 MB, a million plays 20 MB
 ROWS_MAX = 10_000_000  # entrants, plays or units; ten times the members of the largest city union
-WEIGHT_MAX = 50  # each is a hash: a million entrants of this weight take 20 s
+UNITS_AT_ONCE_MAX = 1_000_000  # of an instant win: their sequence takes 5 s
+WEIGHT_MAX = 32  # each is a hash: a million entrants of this weight take 10 s
 NUMBER_MAX = (1 << 53) - 1  # the highest whole number that every JSON reader reads alike
 SHARE_PPM_MAX = 1_000_000
 LOST = [0, 0]  # in the place of a play that the store lost and nobody has proved
@@ -315,7 +316,12 @@ def seed_of(secret: bytes, root: bytes, value: bytes) -> bytes:
     return sha256(b"flashclaim draw seed 1\n" + secret + root + value).digest()
 
 
-def lot(seed: bytes, entrant: str, weight: int) -> bytes:
+def drum(seed: bytes) -> list[bytes]:
+    """What the lots of an entrant are hashed with, the first to the last that one may have."""
+    return [seed + bytes((number,)) for number in range(WEIGHT_MAX)]
+
+
+def lot(lots: Sequence[bytes], entrant: str, weight: int) -> bytes:
     """An entrant's best lot: a weight of 3 is three lots in the drum, and the smallest counts.
 
     The smallest of w uniform numbers is distributed as the keys u^(1/w) of weighted sampling without replacement
@@ -323,7 +329,7 @@ def lot(seed: bytes, entrant: str, weight: int) -> bytes:
     needs no root or logarithm, whose last digit might be another on another machine.
     """
     name = entrant.encode()
-    return min([sha256(seed + bytes((number,)) + name).digest() for number in range(weight)])
+    return min([sha256(before + name).digest() for before in lots[:weight]])
 
 
 class Result(NamedTuple):
@@ -333,11 +339,11 @@ class Result(NamedTuple):
 
 def select(terms: Json, entries: Sequence[Sequence[Any]], seed: bytes) -> Result:
     """Who wins what, and who waits: entrants by their lots, prizes level by level, so that nobody gets two."""
-    rule = terms["weights"]
+    rule, lots = terms["weights"], drum(seed)
     prizes = chain.from_iterable(repeat(prize["id"], prize["stock"]) for prize in terms["prizes"])
     units = sum(prize["stock"] for prize in terms["prizes"])
-    lots = ((lot(seed, name, weight(rule, misses, points)), name) for name, _, misses, points, _ in entries)
-    drawn = [name for _, name in nsmallest(units + terms["waiting"], lots)]
+    best = ((lot(lots, name, weight(rule, misses, points)), name) for name, _, misses, points, _ in entries)
+    drawn = [name for _, name in nsmallest(units + terms["waiting"], best)]
     winners = [[name, prize] for name, prize in zip(drawn, prizes, strict=False)]
     return Result(winners, drawn[units:])
 
@@ -418,6 +424,10 @@ class Findings:
         self.later: list[str] = []
         self.by_hand: list[str] = []
 
+    @property
+    def count(self) -> int:
+        return len(self.differences) + self.more
+
     def differ(self, where: str, published: object, instead: str) -> None:
         if len(self.differences) < DIFFERENCES_MAX:
             self.differences.append(Difference(where, show(published), instead))
@@ -447,7 +457,7 @@ Fault = tuple[str, object, str]  # where, what is published there, what must be 
 
 def draw_faults(terms: Json) -> Iterator[Fault]:
     """Where the terms of a draw do not hold together."""
-    yield from _prize_faults(terms["prizes"])
+    yield from _prize_faults(terms["prizes"], ROWS_MAX)
     weights = terms["weights"]
     if weights["base"] > weights["weight_max"]:
         yield "terms.weights.base", weights["base"], f"must be at most weight_max, {weights['weight_max']}"
@@ -463,13 +473,13 @@ def draw_faults(terms: Json) -> Iterator[Fault]:
         known, number = max(known, each["wait_until"]), each["round"]
 
 
-def _prize_faults(prizes: list[Json]) -> Iterator[Fault]:
+def _prize_faults(prizes: list[Json], units_max: int) -> Iterator[Fault]:
     names = [prize["id"] for prize in prizes]
     for index, name in enumerate(names):
         if name in names[:index]:
             yield f"terms.prizes[{index}].id", name, "must not stand twice"
-    if (units := sum(prize["stock"] for prize in prizes)) > ROWS_MAX:
-        yield "terms.prizes", units, f"must be at most {ROWS_MAX} units in all"
+    if (units := sum(prize["stock"] for prize in prizes)) > units_max:
+        yield "terms.prizes", units, f"must be at most {units_max} units in all"
 
 
 def close_faults(terms: Json, closed_at: str) -> Iterator[Fault]:
@@ -494,7 +504,7 @@ def beacon_faults(terms: Json, beacon: Json) -> Iterator[Fault]:
 
 def instant_faults(terms: Json) -> Iterator[Fault]:
     """Where the terms of an instant win do not hold together."""
-    yield from _prize_faults(terms["prizes"])
+    yield from _prize_faults(terms["prizes"], UNITS_AT_ONCE_MAX)
     earliest, least = terms["opens_ms"], 0
     for index, (at_ms, share_ppm) in enumerate(terms["curve"]):
         if not earliest <= at_ms < terms["closes_ms"]:
@@ -548,7 +558,7 @@ def _check_commitment(document: Json, faults: Iterable[Fault], found: Findings) 
 def _check_closed(terms: Json, closed: Json, found: Findings) -> bool:
     for fault in close_faults(terms, closed["closed_at"]):
         found.differ(*fault)
-    before, differences = "", len(found.differences)
+    before, differences = "", found.count
     for index, (entrant, base, misses, points, published) in enumerate(closed["entries"]):
         where = f"closed.entries[{index}]"
         if entrant <= before:
@@ -558,7 +568,7 @@ def _check_closed(terms: Json, closed: Json, found: Findings) -> bool:
         if published != (right := weight(terms["weights"], misses, points)):
             found.differ(f"{where}.weight", published, f"found {right} of its parts, for {show(entrant)}")
         before = entrant
-    if len(found.differences) == differences:
+    if found.count == differences:
         found.holds.append("the entrants are sorted, each once, and each weight is that of its parts")
     found.same("closed.count", closed["count"], len(closed["entries"]), f"there are {closed['count']} entrants")
     root = levels([leaf(entry) for entry in closed["entries"]])[-1][0].hex()
@@ -605,11 +615,11 @@ def _check_secret(terms: Json, secret: bytes, found: Findings) -> bool:
 
 
 def _check_result(revealed: Json, result: Result, found: Findings) -> None:
-    differences = len(found.differences)
+    differences = found.count
     _check_places("revealed.winners", revealed["winners"], result.winners, found)
     told, waiting = [[name] for name in revealed["waiting"]], [[name] for name in result.waiting]
     _check_places("revealed.waiting", told, waiting, found)
-    if len(found.differences) == differences:
+    if found.count == differences:
         winners, waiters = len(result.winners), len(result.waiting)
         found.holds.append(
             f"{winners} winners with their prizes, then {waiters} waiting, are those of the lots, in order"
@@ -649,10 +659,10 @@ def _check_plays(terms: Json, revealed: Json, found: Findings) -> None:
     _check_secret(terms, secret, found)
     if len(plays) != partitions:
         found.differ("revealed.plays", len(plays), f"found {partitions} partitions in the terms")
-    due, gone, differences = sequence(secret, terms["curve"], terms["prizes"]), 0, len(found.differences)
+    due, gone, differences = sequence(secret, terms["curve"], terms["prizes"]), 0, found.count
     for partition, played in enumerate(plays):
         gone += _check_partition(terms, due[partition::partitions], partition, played, found)
-    if len(found.differences) == differences:
+    if found.count == differences:
         count = sum(len(played) - played.count(LOST) for played in plays)
         found.holds.append(f"each of {count} plays got what the sequence says; {gone} of {len(due)} units went out")
     _check_odds(revealed["odds"], odds(terms, plays), found)
