@@ -99,7 +99,7 @@ async def test_every_answer_is_one_that_the_document_declares(api: Api, stores: 
                     answer = await sent(api.client, case, headers)
                     declared(case, answer)
                     seen.setdefault(operation.label, set()).add(answer.status_code)
-    assert len(seen) == sum(len(methods) for methods in document["paths"].values()) - 1
+    assert len(seen) == sum(len(methods) for methods in document["paths"].values()) - len(ENDLESS)
     reached = {
         "nobody": {200, 401, 404, 422},
         "member": {200, 201, 403, 404, 422},

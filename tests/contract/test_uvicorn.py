@@ -190,6 +190,11 @@ async def test_uvicorn_calls_what_the_gate_overrides(start: Start, monkeypatch: 
     ending = await front.line()
     ending.end_writing()
     assert await ending.is_closed(within_s=1)
+    front.server.config.timeout_keep_alive = 5  # a connection that is there at the end
+    await front.line()
+    front.server.should_exit = True
+    async with asyncio.timeout(5):
+        await front.serving
     assert OVERRIDDEN - called == set(), CHANGED
 
 
