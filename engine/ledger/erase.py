@@ -37,12 +37,22 @@ from engine.ledger import actions, migrations
 from engine.ledger.audit import wait_until_recorded
 from engine.ledger.locks import held
 from engine.ledger.rebuild import lock_of
-from engine.ledger.schema import claims, erasures, list_members, member_changes, members, quiz_attempts
+from engine.ledger.schema import (
+    awards,
+    claims,
+    draw_points,
+    erasures,
+    list_members,
+    member_changes,
+    members,
+    quiz_attempts,
+)
 from engine.members import store
 from engine.members.service import NoSuchMember
 from engine.runtime.connections import LEDGER_AWAY, Stores
 
-NAMING_MEMBERS = {"claims", "members", "list_members", "member_changes", "erasures", "quiz_attempts"}
+_BY_SUBJECT = (quiz_attempts, awards, draw_points)  # rows that stay, under the pseudonym
+NAMING_MEMBERS = {"claims", "members", "list_members", "member_changes", "erasures"} | {of.name for of in _BY_SUBJECT}
 _PSEUDONYM_BYTES = 12
 _RECORDED_S_MAX = 2.0  # for the outbox to be empty: in the middle of a rush it may not be, and it is tried again
 _AWAY = (*LEDGER_AWAY, RedisError, FlashclaimError)
@@ -216,8 +226,9 @@ class Erasures:
             others = select(members.c.subject).where(members.c.subject.in_(asked.subjects))
             alone = set(asked.subjects) - set(await connection.scalars(others)) | {asked.member_id}
             await connection.execute(delete(list_members).where(list_members.c.member.in_(alone)))
-            is_theirs = quiz_attempts.c.subject.in_(alone)
-            await connection.execute(update(quiz_attempts).where(is_theirs).values(subject=asked.pseudonym))
+            for table in _BY_SUBJECT:
+                names = {name: asked.pseudonym for name in ("subject", "member_id") if name in table.c}
+                await connection.execute(update(table).where(table.c.subject.in_(alone)).values(names))
             await connection.execute(delete(erasures).where(erasures.c.pseudonym == asked.pseudonym))
             told = {"claims": sum(done.values()), "drops": len(done)}
             await actions.record(
@@ -234,6 +245,7 @@ async def _kept(connection: AsyncConnection, member_id: str) -> dict[str, Any]:
     names = [member_id, known.subject] if known else [member_id]
     on = select(list_members.c.list).where(list_members.c.member.in_(names)).order_by(list_members.c.list)
     lists = sorted(set(await connection.scalars(on)))
+    drawn = await connection.execute(select(awards).where(awards.c.subject.in_(names)).order_by(awards.c.draw_id))
     attempts = await connection.execute(
         select(*(quiz_attempts.c[name] for name in ("drop_id", "attempt", "started_at", "answers", "mark", "passed")))
         .where(quiz_attempts.c.subject.in_(names))
@@ -250,6 +262,7 @@ async def _kept(connection: AsyncConnection, member_id: str) -> dict[str, Any]:
             {name: value.isoformat() if isinstance(value, datetime) else value for name, value in row.items()}
             for row in attempts.mappings()
         ],
+        "awards": [f"{row.draw_id}: {row.prize or 'waiting'}, {row.state}" for row in drawn],
         "changes": [
             {"at": row.at.isoformat(), "actor": row.actor, "before": row.before, "after": row.after} for row in changed
         ],
