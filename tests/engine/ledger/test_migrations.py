@@ -126,7 +126,7 @@ class TestSteps:
             await connection.execute(text(f"select pg_advisory_xact_lock({actions._ADVISORY_LOCK})"))
             with pytest.raises(LedgerBusy):
                 await migrate(own, "0003", may_lose_data=True, actor="boss")
-        assert await migrations.current(own) == "0004"
+        assert await migrations.current(own) == migrations.newest()
         assert await migrate(own, "0003", may_lose_data=True, actor="boss") == "0003"
 
     async def test_of_several_at_once_are_one(self, own: AsyncEngine) -> None:
