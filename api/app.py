@@ -14,12 +14,13 @@ from api import problems
 from api.deps import Services
 from api.edge import Edge
 from api.exchange import Gate
-from api.routes import claims, docs, drops, members, operations
+from api.routes import claims, docs, drops, members, messages, operations
 from engine.bounds import LEDGER_ANSWER_S_MAX
 from engine.claims.backlog import Backlog
 from engine.claims.service import Claims
 from engine.drops.service import Drops
 from engine.members.session import SessionTokens
+from engine.notices.feed import Feed
 from engine.rates.control import RushControl
 from engine.rates.denied import DenyList, read, watch
 from engine.rates.shared import SharedBuckets
@@ -65,7 +66,7 @@ def create_app(settings: Settings, data_dir: Path | None = None) -> FastAPI:
         redirect_slashes=False,  # the redirect would be built from the Host header, which anybody can write
         root_path=settings.root_path,
     )
-    for feature in (drops, claims, members, operations, docs):
+    for feature in (drops, claims, members, messages, operations, docs):
         app.include_router(feature.router)
     app.mount(docs.STATIC_URL, docs.STATIC)
     problems.register(app)
@@ -80,7 +81,7 @@ def _watch(
 ) -> list[asyncio.Task[None]]:
     """What a process looks after beside its requests, until `stop` is set; keys of the environment stay as they are."""
     claims, deny_file = services.claims, services.settings.deny_file
-    watches = [backlog.watch(stop), claims.remind(stop), claims.follow(stop)]
+    watches = [backlog.watch(stop), claims.remind(stop), claims.follow(stop), services.feed.run(stop)]
     if data_dir is not None:
         watches.append(keyfile.watch(data_dir, stop, lambda: claims.use_keys(load_settings(data_dir))))
     if deny_file:
@@ -97,6 +98,7 @@ def _services(settings: Settings, stores: Stores, backlog: Backlog, denied: Deny
         claims=Claims(stores.scripts, stores.ledger, ways, settings, backlog),
         sessions=SessionTokens(settings),
         control=RushControl(settings, denied, SharedBuckets(stores.rates) if stores.rates else None),
+        feed=Feed(stores.ledger),
     )
 
 
@@ -121,6 +123,7 @@ def _cors(settings: Settings) -> dict[str, Any]:
             "Content-Type",
             "Idempotency-Key",
             "If-Match",
+            "Last-Event-ID",
             "X-Client-Key",
             "X-Request-ID",
         ],

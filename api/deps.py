@@ -16,6 +16,7 @@ from engine.errors import Refused
 from engine.members import store as members_store
 from engine.members.model import Session
 from engine.members.session import IdentityUnavailable, SessionInvalid, SessionTokens
+from engine.notices.feed import Feed
 from engine.rates.control import RushControl
 from engine.runtime.connections import Stores
 from engine.runtime.settings import Settings
@@ -35,6 +36,7 @@ class Services:
     claims: Claims
     sessions: SessionTokens
     control: RushControl
+    feed: Feed
 
 
 async def services(request: Request) -> Services:  # async: FastAPI would run a plain function in a thread, each time

@@ -44,6 +44,21 @@ DROP = {
     ],
     "eligibility": {"town": {"in": ["大朗", "东坑"]}},
 }
+MESSAGE = {
+    "id": 7,
+    "kind": "prize-arrived",
+    "text": "您在“端午好礼”中抽中的烧鹅券已到账，请到“我的卡券”查看。",
+    "texts": {
+        "zh": "您在“端午好礼”中抽中的烧鹅券已到账，请到“我的卡券”查看。",
+        "en": "The roast goose voucher that you drew in “Dragon Boat gifts” has arrived: see your coupons.",
+    },
+    "facts": {
+        "draw": {"zh": "端午好礼", "en": "Dragon Boat gifts"},
+        "prize": {"zh": "烧鹅券", "en": "roast goose voucher"},
+    },
+    "created_at": "2025-06-15T00:30:00Z",
+    "read_at": None,
+}
 # Codes that whole kinds of routes share, for `declared`.
 SIGNED_IN = ("session-invalid", "identity-unavailable", "ledger-unavailable")
 OPERATORS = (*SIGNED_IN, "operators-only")
@@ -107,6 +122,11 @@ _DETAILS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     "no-such-claim": (
         "the ledger has no claim lychee-2025.0.17: a claim of the last seconds may still be on its way",
         {},
+    ),
+    "no-such-message": ("your inbox has no message 7: the newest 200 are kept", {}),
+    "too-many-streams": (
+        "too many live streams are open, 6 of them yours: ask GET /v1/me/messages, or come later",
+        {"retry_after_s": 5},
     ),
     "not-found": ("there is nothing at /v1/drop: see /openapi.json for what there is", {}),
     "method-not-allowed": ("GET does not work here: use POST", {}),
