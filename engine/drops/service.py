@@ -243,7 +243,7 @@ class Drops:
                     revision=drop.revision,
                 )
             revision = drop.revision + 1 if drop else 1
-            control = Control(verb, revision, actor.member_id, await self._now(), act, change)
+            control = Control(verb, revision, actor.member_id, await self.now(), act, change)
             applied_at = await self._apply(after(drop, control), control)
             return await self._record(connection, drop_id, control, applied_at)
 
@@ -288,7 +288,8 @@ class Drops:
             applied_ms = max(applied_ms, int(reply.partition(b":")[2] or 0) if reply.startswith(b"applied") else 0)
         return from_ms(applied_ms)
 
-    async def _now(self) -> datetime:
+    async def now(self) -> datetime:
+        """The time by the store's clock, which decides whether a drop is open; in milliseconds, as it judges."""
         try:
             seconds, microseconds = await self._redis.time()
         except (RedisError, OSError) as error:

@@ -149,7 +149,7 @@ schedule = Table(
     Column("error", Text),
     Column("created_at", _Instant, nullable=False, server_default=func.now()),
     UniqueConstraint("object", "kind", "name"),
-    Index("schedule_waiting_idx", "next_at", postgresql_where=text("state = 'waiting'")),
+    Index("schedule_waiting_idx", "next_at", "id", postgresql_where=text("state = 'waiting'")),
     Index("schedule_failed_idx", "id", postgresql_where=text("state = 'failed'")),
 )
 

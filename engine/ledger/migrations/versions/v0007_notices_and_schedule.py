@@ -61,7 +61,9 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name="schedule_pk"),
         sa.UniqueConstraint("object", "kind", "name", name="schedule_object_kind_name_key"),
     )
-    op.create_index("schedule_waiting_idx", "schedule", ["next_at"], postgresql_where=sa.text("state = 'waiting'"))
+    op.create_index(
+        "schedule_waiting_idx", "schedule", ["next_at", "id"], postgresql_where=sa.text("state = 'waiting'")
+    )
     op.create_index("schedule_failed_idx", "schedule", ["id"], postgresql_where=sa.text("state = 'failed'"))
 
 
