@@ -59,6 +59,20 @@ MESSAGE = {
     "created_at": "2025-06-15T00:30:00Z",
     "read_at": None,
 }
+JOB = {
+    "id": 12,
+    "kind": "drop-closes",
+    "object": "drop:lychee-2025",
+    "name": "2025-06-14T14:00:00+00:00",
+    "due_at": "2025-06-14T14:00:00Z",
+    "next_at": "2025-06-14T14:00:00Z",
+    "payload": {},
+    "state": "waiting",
+    "attempts": 0,
+    "done_at": None,
+    "error": None,
+    "created_at": "2025-06-01T01:00:00Z",
+}
 # Codes that whole kinds of routes share, for `declared`.
 SIGNED_IN = ("session-invalid", "identity-unavailable", "ledger-unavailable")
 OPERATORS = (*SIGNED_IN, "operators-only")
@@ -123,6 +137,8 @@ _DETAILS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
         "the ledger has no claim lychee-2025.0.17: a claim of the last seconds may still be on its way",
         {},
     ),
+    "no-such-job": ("the schedule has no job 12: one that was planned otherwise since is gone", {}),
+    "wrong-state": ("job 12 is done: retry needs it to be failed or cancelled", {"state": "done"}),
     "no-such-message": ("your inbox has no message 7: the newest 200 are kept", {}),
     "too-many-streams": (
         "too many live streams are open, 6 of them yours: ask GET /v1/me/messages, or come later",

@@ -48,6 +48,10 @@ RULES = {
     "POST /v1/me/messages/read": MEMBER,
     "POST /v1/me/messages/{number}/read": MEMBER,
     "GET /v1/me/messages/live": MEMBER,
+    "GET /v1/schedule": OPERATOR,
+    "GET /v1/schedule/{job_id}": OPERATOR,
+    "POST /v1/schedule/{job_id}/retry": OPERATOR,
+    "POST /v1/schedule/{job_id}/cancel": OPERATOR,
     "GET /healthz": PUBLIC,
     "GET /readyz": PUBLIC,
     "GET /metrics": PUBLIC,  # counts; a proxy keeps it inside, see docs/security.md
@@ -55,8 +59,8 @@ RULES = {
     "GET /docs": PUBLIC,
     "GET /docs/static": PUBLIC,
 }
-KNOWN = {"drop_id": "trial", "claim_id": "trial.0.1", "member_id": "m-1", "number": "1"}
-UNKNOWN = {"drop_id": "nothing", "claim_id": "trial.0.999", "member_id": "m-999", "number": "999"}
+KNOWN = {"drop_id": "trial", "claim_id": "trial.0.1", "member_id": "m-1", "number": "1", "job_id": "1"}
+UNKNOWN = {"drop_id": "nothing", "claim_id": "trial.0.999", "member_id": "m-999", "number": "999", "job_id": "999"}
 BODIES: dict[str, Any] = {
     "POST /v1/drops": drop_json("another"),
     "PATCH /v1/drops/{drop_id}": {"limit_per_member": 2},

@@ -23,7 +23,7 @@ from tests.factories.ledger import record_all
 
 EXAMPLES = 8  # of each kind, for each role and operation
 ENDLESS = {"GET /v1/drops/{drop_id}/live", "GET /v1/me/messages/live"}  # streams: see tests/attacks/test_access.py
-KNOWN = {"drop_id": "trial", "claim_id": "trial.0.1", "member_id": "m-1", "number": 1}
+KNOWN = {"drop_id": "trial", "claim_id": "trial.0.1", "member_id": "m-1", "number": 1, "job_id": 1}
 CHECKS = [checks.status_code_conformance, checks.content_type_conformance, checks.response_schema_conformance]
 
 
