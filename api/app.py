@@ -24,8 +24,10 @@ from api.routes import (
     groups,
     instant,
     members,
+    messages,
     operations,
     organisations,
+    schedule,
 )  # fmt: skip
 from engine.bounds import LEDGER_ANSWER_S_MAX
 from engine.claims.backlog import Backlog
@@ -35,6 +37,7 @@ from engine.drops.service import Drops
 from engine.ledger.erase import Erasures
 from engine.members.service import Members
 from engine.members.session import SessionTokens
+from engine.notices.feed import Feed
 from engine.organisations.service import Organisations
 from engine.rates.control import RushControl
 from engine.rates.denied import DenyList, read, watch
@@ -83,7 +86,8 @@ def create_app(settings: Settings, data_dir: Path | None = None) -> FastAPI:
         root_path=settings.root_path,
     )
     for feature in (
-        drops, city_map, gates, claims, instant, draws, organisations, members, groups, operations, docs,
+        drops, city_map, gates, claims, instant, draws, organisations, members, groups, messages, schedule, operations,
+        docs,
     ):  # fmt: skip
         app.include_router(feature.router)
     app.mount(docs.STATIC_URL, docs.STATIC)
@@ -99,7 +103,7 @@ def _watch(
 ) -> list[asyncio.Task[None]]:
     """What a process looks after beside its requests, until `stop` is set; keys of the environment stay as they are."""
     claims, deny_file = services.claims, services.settings.deny_file
-    watches = [backlog.watch(stop), claims.remind(stop), claims.follow(stop)]
+    watches = [backlog.watch(stop), claims.remind(stop), claims.follow(stop), services.feed.run(stop)]
     if data_dir is not None:
         watches.append(keyfile.watch(data_dir, stop, lambda: _take_up(services, load_settings(data_dir))))
     if deny_file:
@@ -126,6 +130,7 @@ def _services(settings: Settings, stores: Stores, backlog: Backlog, denied: Deny
         members=Members(stores.ledger, organisations, settings.towns),
         erasures=Erasures(stores, settings.partitions),
         control=RushControl(settings, denied, SharedBuckets(stores.rates) if stores.rates else None),
+        feed=Feed(stores.ledger),
         ending=asyncio.Event(),
     )
 
@@ -151,6 +156,7 @@ def _cors(settings: Settings) -> dict[str, Any]:
             "Content-Type",
             "Idempotency-Key",
             "If-Match",
+            "Last-Event-ID",
             "X-Client-Key",
             "X-Request-ID",
         ],

@@ -19,6 +19,7 @@ from engine.ledger.erase import Erasures
 from engine.members.model import Session
 from engine.members.service import Members
 from engine.members.session import IdentityUnavailable, SessionInvalid, SessionTokens
+from engine.notices.feed import Feed
 from engine.organisations.service import Organisations
 from engine.rates.control import RushControl
 from engine.runtime.connections import Stores
@@ -43,6 +44,7 @@ class Services:
     members: Members
     erasures: Erasures
     control: RushControl
+    feed: Feed
     ending: asyncio.Event  # set at the process's graceful end: whoever streams then ends too
 
 

@@ -174,6 +174,35 @@ PROOF = {
     "entry": ["goose-2025.0.17", 1, 0, 200, 3],
     "path": ["d70ccde5f346af1e240df5ec66c040a659c45e9433c3d0240e787f0d0dd5ebb2"],
 }
+MESSAGE = {
+    "id": 7,
+    "kind": "prize-arrived",
+    "text": "您在“端午好礼”中抽中的烧鹅券已到账，请到“我的卡券”查看。",
+    "texts": {
+        "zh": "您在“端午好礼”中抽中的烧鹅券已到账，请到“我的卡券”查看。",
+        "en": "The roast goose voucher that you drew in “Dragon Boat gifts” has arrived: see your coupons.",
+    },
+    "facts": {
+        "draw": {"zh": "端午好礼", "en": "Dragon Boat gifts"},
+        "prize": {"zh": "烧鹅券", "en": "roast goose voucher"},
+    },
+    "created_at": "2025-06-15T00:30:00Z",
+    "read_at": None,
+}
+JOB = {
+    "id": 12,
+    "kind": "drop-closes",
+    "object": "drop:lychee-2025",
+    "name": "2025-06-14T14:00:00+00:00",
+    "due_at": "2025-06-14T14:00:00Z",
+    "next_at": "2025-06-14T14:00:00Z",
+    "payload": {},
+    "state": "waiting",
+    "attempts": 0,
+    "done_at": None,
+    "error": None,
+    "created_at": "2025-06-01T01:00:00Z",
+}
 # Codes that whole kinds of routes share, for `declared`.
 SIGNED_IN = ("session-invalid", "identity-unavailable", "ledger-unavailable")
 OPERATORS = (*SIGNED_IN, "operators-only")
@@ -359,6 +388,13 @@ _DETAILS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     "no-such-claim": (
         "the ledger has no claim lychee-2025.0.17: a claim of the last seconds may still be on its way",
         {},
+    ),
+    "no-such-job": ("the schedule has no job 12: one that was planned otherwise since is gone", {}),
+    "wrong-state": ("job 12 is done: retry needs it to be failed or cancelled", {"state": "done"}),
+    "no-such-message": ("your inbox has no message 7: the newest 200 are kept", {}),
+    "too-many-streams": (
+        "too many live streams are open, 6 of them yours: ask GET /v1/me/messages, or come later",
+        {"retry_after_s": 5},
     ),
     "not-found": ("there is nothing at /v1/drop: see /openapi.json for what there is", {}),
     "method-not-allowed": ("GET does not work here: use POST", {}),

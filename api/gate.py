@@ -17,7 +17,7 @@ from api import problems
 from api.claim import Told
 from api.edge import log_answer, request_id_of
 from api.exchange import TICKET_ROUTE, Exchange, Gate
-from engine.bounds import CLAIM_BODY_BYTES_MAX, HEAD_BYTES_MAX, REQUEST_S_MAX
+from engine.bounds import CLAIM_BODY_BYTES_MAX, HEAD_BYTES_MAX, REQUEST_S_MAX, UNREAD_S_MAX
 
 _NOT_PLAIN = {b"expect", b"transfer-encoding", b"upgrade"}
 _APPS, _OURS, _NOBODYS = "the app's", "the exchange's", "nobody's"  # whose a request is
@@ -37,6 +37,7 @@ class ClaimProtocol(HttpToolsProtocol):
         self._segment_bytes = 0
         self._deadline: asyncio.TimerHandle | None = None
         self._answered_s = 0.0
+        self._unread: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """A connection that never says a word is closed like one that says no more; uvicorn waits for the first."""
@@ -79,8 +80,30 @@ class ClaimProtocol(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._clear_deadline()
+        self._clear_unread()
         super()._unset_keepalive_if_required()
         super().connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._look_unread(0)
+
+    def resume_writing(self) -> None:
+        self._clear_unread()
+        super().resume_writing()
+
+    def _look_unread(self, before_bytes: int) -> None:
+        """Cut off a client that takes nothing of what waits for it; uvicorn waits for ever, and so does a stream."""
+        now_bytes = self.transport.get_write_buffer_size()
+        if before_bytes and now_bytes >= before_bytes:
+            self.transport.abort()
+        else:
+            self._unread = self.loop.call_later(UNREAD_S_MAX, self._look_unread, now_bytes)
+
+    def _clear_unread(self) -> None:
+        if self._unread is not None:
+            self._unread.cancel()
+            self._unread = None
 
     def _unset_keepalive_if_required(self) -> None:
         """Nothing: one timer serves many requests, for a timer a request costs more than reading the request."""

@@ -20,7 +20,7 @@ app = typer.Typer(
 )
 _COMMANDS = (
     "dev", "serve", "token", "drop", "gates", "draw", "claim", "organisation", "member", "rush", "instant", "bench",
-    "audit", "rebuild", "doctor", "keys", "backup",
+    "audit", "rebuild", "schedule", "doctor", "keys", "backup",
 )  # fmt: skip
 for _command in _COMMANDS:
     import_module(f"cli.{_command}").register(app)

@@ -63,7 +63,7 @@ def worker(
     metrics_port: Annotated[int, typer.Option(help="Port for Prometheus metrics; 0: none.", min=0)] = 0,
     data: DataDir = None,
 ) -> None:
-    """Write decided claims into the ledger, and reconcile it with the store. Run one, or several for safety.
+    """Write decided claims into the ledger, reconcile it with the store, do what is due. Run one, or several.
 
     Example:  flashclaim worker --name worker-1 --metrics-port 9101
     """
@@ -170,16 +170,19 @@ async def _work(settings: "Settings", name: str, data_dir: "Path | None") -> Non
     from engine.runtime import keyfile
     from engine.runtime.connections import open_stores
     from engine.runtime.settings import load_settings
+    from engine.schedule.runner import Runner
 
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    async with open_stores(settings) as stores:
+    async with open_stores(settings) as stores, open_stores(settings) as for_jobs:
         await _refuse_unsafe(stores)
         worker = Persister(stores.redis, writer_of(stores.ledger), settings.partitions, name)
 
         def take_up_keys() -> None:
-            stores.dealer.use_keys(load_settings(data_dir).instant_keyring)
+            keyring = load_settings(data_dir).instant_keyring
+            stores.dealer.use_keys(keyring)
+            for_jobs.dealer.use_keys(keyring)
 
         async with asyncio.TaskGroup() as group:
             if data_dir is not None:
@@ -187,6 +190,7 @@ async def _work(settings: "Settings", name: str, data_dir: "Path | None") -> Non
             group.create_task(worker.run(stop))
             group.create_task(Reconciler(stores, settings.partitions).run(stop))
             group.create_task(Erasures(stores, settings.partitions).run(stop))
+            group.create_task(Runner(for_jobs, settings.partitions).run(stop))
 
 
 async def _check(settings: "Settings") -> None:

@@ -141,6 +141,32 @@ BEACON_TIMEOUT_S = 10.0
 REBUILD_CHUNK_SUBJECTS = 1_000  # written in one command: 30 kB, half a millisecond of the store
 REBUILD_DRAIN_S_MAX = 120.0  # for the outbox to get into the ledger: a gigabyte of it at 150,000 claims/s
 
+# Messages to members: of 600 bytes, 5 kB at the most; 200 of them are 120 kB a member, 1 MB at the most. The oldest go.
+MESSAGES_KEPT_MAX = 200  # of one member
+MESSAGE_CHARS_MAX = 500  # of one text
+MESSAGE_FACTS_BYTES_MAX = 2_000
+MESSAGES_TOLD_MAX = 100_000  # in one statement: all winners of a large draw: 60 MB, some seconds
+EVENTS_PLACED_MAX = 10_000  # by one reader at once: half a second
+EVENTS_READ_MAX = 1_000
+
+# Live messages. A stream takes about 60 kB of a process and a connection; past its life a client asks again by itself.
+STREAMS_MAX = 2_000  # of one process: 120 MB
+STREAMS_PER_MEMBER_MAX = 6  # as many as a browser opens to one host
+STREAM_QUEUE_MAX = 32  # messages read for a stream and not sent yet
+STREAM_S_MAX = 900.0  # a session is looked at anew after it
+STREAM_ROUND_S = 0.2  # between two looks, however much is told meanwhile
+STREAM_POLL_S = 2.0  # between two looks where nobody said that something was told
+STREAMS_ASKED_MAX = 200  # in one query: 6,400 rows at the most
+UNREAD_S_MAX = 30.0  # that a client may take nothing of what waits for it
+
+# The schedule. A job holds a connection to the ledger, and may use a second one for what it does by a service.
+JOBS_AT_ONCE = 4  # of one worker
+SCHEDULE_LOOK_S = 0.5  # between two looks for what was planned meanwhile
+JOB_S_MAX = 300.0  # a draw from a million entries takes one minute; past it the job is taken up by somebody else
+JOB_ATTEMPTS_MAX = 12  # by the pauses below a quarter of an hour
+JOB_PAUSE_S_MAX = 300.0
+JOBS_PLANNED_MAX = 1_000  # of one object by one act: 256 waves, an opening, a close, and a draw's steps
+
 assert BATCH_CLAIMS_MAX * BATCHES_IN_FLIGHT_MAX <= QUEUE_CLAIMS_MAX
 assert 2 * REMIND_S < HOMECOMING_GRACE_S
 assert ITEMS_MAX < 256
@@ -150,3 +176,7 @@ assert DRAW_PAGE_ENTRIES.bit_count() == 1
 assert MEMBER_ID_BYTES_MAX < 256
 assert TICKET_CHARS_MAX < 512
 assert RATES_WAIT_S_MAX < RATES_AWAY_S < STORE_TIMEOUT_S * 2
+assert STREAM_QUEUE_MAX <= MESSAGES_KEPT_MAX
+assert STREAM_ROUND_S < STREAM_POLL_S < STREAM_S_MAX
+assert WAVES_MAX + 2 <= JOBS_PLANNED_MAX
+assert JOB_PAUSE_S_MAX < 2.0**JOB_ATTEMPTS_MAX

@@ -8,10 +8,14 @@ from sqlalchemy import ARRAY, Row, Text, any_, literal, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from engine.drops import times
 from engine.drops.model import Control, Drop, Status, Verb, after
 from engine.drops.spec import DropSpec
 from engine.ledger.actions import FORGET_ACTS, Action
 from engine.ledger.schema import draws, drops, operator_actions
+from engine.notices import service as notices
+from engine.notices.model import Event
+from engine.schedule import service as schedule
 
 _LAST_TICKET_EXPIRES = """
     select max(least(closes_at, greatest(opens_at, :sealed_until) + make_interval(secs => :ttl_s)))
@@ -78,6 +82,8 @@ async def record(
 ) -> tuple[Drop, Action | None]:
     """Write what an act made of a drop, once: whoever comes second, the service or the worker, finds it there.
 
+    What the schedule has to do for it from now on is planned with it, and a close is announced.
+
     The drop, and the action that the caller has to append (engine/ledger/actions.py); None when it was there already.
     Raises what `engine.drops.model.after` raises when the act does not follow from what the ledger has.
     """
@@ -95,9 +101,11 @@ async def record(
     }
     # A drop that is not there yet cannot be locked: another may have created it, and gone on, since it was read.
     is_behind = drops.c.revision < control.revision
-    await connection.execute(
+    written = await connection.execute(
         insert(drops).values(row).on_conflict_do_update(index_elements=["id"], set_=row, where=is_behind)
     )
+    if written.rowcount == 1:
+        await _tell(connection, changed, control.verb)
     return changed, Action(
         object=f"drop:{drop_id}",
         verb=str(control.verb),
@@ -139,6 +147,7 @@ async def overtake(
     changed = replace(drop, status=status, revision=revision, epoch=max(epoch, drop.epoch))
     values = {"status": str(status), "revision": revision, "epoch": changed.epoch, "updated_at": at}
     await connection.execute(update(drops).where(drops.c.id == drop_id).values(values))
+    await _tell(connection, changed, None)
     return Action(
         object=f"drop:{drop_id}",
         verb=FORGET_ACTS,
@@ -151,6 +160,14 @@ async def overtake(
         drop_id=drop_id,
         revision=revision,
     )
+
+
+async def _tell(connection: AsyncConnection, drop: Drop, done: Verb | None) -> None:
+    """Tell the schedule what is to be done for a drop now, and those who follow events that it was closed."""
+    of_drop = f"drop:{drop.id}"
+    await schedule.plan(connection, of_drop, times.KINDS, times.jobs(drop))
+    if done is Verb.CLOSE:
+        await notices.announce(connection, [Event("drop-closed", of_drop)])
 
 
 def _control(row: Row[tuple[object, ...]]) -> Control:

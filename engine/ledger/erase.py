@@ -42,9 +42,11 @@ from engine.ledger.schema import (
     claims,
     draw_points,
     erasures,
+    inboxes,
     list_members,
     member_changes,
     members,
+    messages,
     quiz_attempts,
 )
 from engine.members import store
@@ -52,7 +54,9 @@ from engine.members.service import NoSuchMember
 from engine.runtime.connections import LEDGER_AWAY, Stores
 
 _BY_SUBJECT = (quiz_attempts, awards, draw_points)  # rows that stay, under the pseudonym
-NAMING_MEMBERS = {"claims", "members", "list_members", "member_changes", "erasures"} | {of.name for of in _BY_SUBJECT}
+NAMING_MEMBERS = {"claims", "members", "list_members", "member_changes", "erasures", "messages", "inboxes"} | {
+    of.name for of in _BY_SUBJECT
+}
 _PSEUDONYM_BYTES = 12
 _RECORDED_S_MAX = 2.0  # for the outbox to be empty: in the middle of a rush it may not be, and it is tried again
 _AWAY = (*LEDGER_AWAY, RedisError, FlashclaimError)
@@ -226,6 +230,8 @@ class Erasures:
             others = select(members.c.subject).where(members.c.subject.in_(asked.subjects))
             alone = set(asked.subjects) - set(await connection.scalars(others)) | {asked.member_id}
             await connection.execute(delete(list_members).where(list_members.c.member.in_(alone)))
+            for inbox in (messages, inboxes):
+                await connection.execute(delete(inbox).where(inbox.c.member_id == asked.member_id))
             for table in _BY_SUBJECT:
                 names = {name: asked.pseudonym for name in ("subject", "member_id") if name in table.c}
                 await connection.execute(update(table).where(table.c.subject.in_(alone)).values(names))
@@ -245,6 +251,9 @@ async def _kept(connection: AsyncConnection, member_id: str) -> dict[str, Any]:
     names = [member_id, known.subject] if known else [member_id]
     on = select(list_members.c.list).where(list_members.c.member.in_(names)).order_by(list_members.c.list)
     lists = sorted(set(await connection.scalars(on)))
+    told = await connection.execute(
+        select(messages).where(messages.c.member_id == member_id).order_by(messages.c.number)
+    )
     drawn = await connection.execute(select(awards).where(awards.c.subject.in_(names)).order_by(awards.c.draw_id))
     attempts = await connection.execute(
         select(*(quiz_attempts.c[name] for name in ("drop_id", "attempt", "started_at", "answers", "mark", "passed")))
@@ -262,6 +271,7 @@ async def _kept(connection: AsyncConnection, member_id: str) -> dict[str, Any]:
             {name: value.isoformat() if isinstance(value, datetime) else value for name, value in row.items()}
             for row in attempts.mappings()
         ],
+        "messages": [dict(row.texts) for row in told],
         "awards": [f"{row.draw_id}: {row.prize or 'waiting'}, {row.state}" for row in drawn],
         "changes": [
             {"at": row.at.isoformat(), "actor": row.actor, "before": row.before, "after": row.after} for row in changed

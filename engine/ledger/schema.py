@@ -148,7 +148,7 @@ operator_actions = Table(
     Column("id", BigInteger, Identity(always=True), primary_key=True),
     Column("drop_id", Text),  # none for an act on anything else
     Column("revision", Integer),  # of the drop, for acts on a drop
-    Column("object", Text),  # `drop:…`, `draw:…`, `claim:…`, `member:…`, `ledger:…`, `key:…`; from 0003 on
+    Column("object", Text),  # `drop:…`, `draw:…`, `claim:…`, `member:…`, `ledger:…`, `key:…`, `job:…`; from 0003 on
     Column("verb", Text, nullable=False),
     Column("actor", Text, nullable=False),
     Column("act", Text),  # from migration 0002 on; by it a repeated request is recognised
@@ -186,6 +186,61 @@ quiz_attempts = Table(
     Column("answers", JSONB),  # question → the number of the choice as it was shown; none where they came late
     Column("mark", SmallInteger),
     Column("passed", Boolean),
+)
+
+# What members are told: numbered in each inbox, so that nobody can name a message of somebody else (engine/notices/).
+inboxes = Table(
+    "inboxes",
+    metadata,
+    Column("member_id", Text, primary_key=True),
+    Column("last", Integer, nullable=False),  # the highest number given; its lock puts those who tell in order
+)
+messages = Table(
+    "messages",
+    metadata,
+    Column("member_id", Text, primary_key=True),
+    Column("number", Integer, primary_key=True),
+    Column("kind", Text, nullable=False),
+    Column("texts", JSONB, nullable=False),  # language → text, as it was told
+    Column("facts", JSONB, nullable=False),
+    Column("once", Text, nullable=False),  # what is told once to a member has one key
+    Column("created_at", _Instant, nullable=False, server_default=func.now()),
+    Column("read_at", _Instant),
+    UniqueConstraint("member_id", "once"),
+)
+
+# What happened, for those who tell it elsewhere: written by whoever did it, in the same transaction.
+events = Table(
+    "events",
+    metadata,
+    Column("id", BigInteger, Identity(always=True), primary_key=True),
+    Column("place", BigInteger, unique=True),  # in the line that readers follow; given once it is committed
+    Column("kind", Text, nullable=False),
+    Column("object", Text, nullable=False),
+    Column("payload", JSONB, nullable=False),
+    Column("created_at", _Instant, nullable=False, server_default=func.now()),
+    Index("events_without_place_idx", "id", postgresql_where=text("place is null")),
+)
+
+# What is to be done at a stated time (engine/schedule/).
+schedule = Table(
+    "schedule",
+    metadata,
+    Column("id", BigInteger, Identity(always=True), primary_key=True),
+    Column("kind", Text, nullable=False),
+    Column("object", Text, nullable=False),
+    Column("name", Text, nullable=False),  # tells jobs of one kind on one object apart
+    Column("due_at", _Instant, nullable=False),
+    Column("next_at", _Instant, nullable=False),  # of the next attempt
+    Column("payload", JSONB, nullable=False),
+    Column("state", Text, nullable=False, server_default="waiting"),
+    Column("attempts", Integer, nullable=False, server_default="0"),
+    Column("done_at", _Instant),
+    Column("error", Text),
+    Column("created_at", _Instant, nullable=False, server_default=func.now()),
+    UniqueConstraint("object", "kind", "name"),
+    Index("schedule_waiting_idx", "next_at", "id", postgresql_where=text("state = 'waiting'")),
+    Index("schedule_failed_idx", "id", postgresql_where=text("state = 'failed'")),
 )
 
 # What could not be read or does not fit: kept whole, with the reason, and alarmed. Never dropped.

@@ -21,12 +21,15 @@ from engine.runtime.connections import LEDGER_AWAY, Stores, open_redis
 from engine.runtime.keyfile import KEYS_FILE
 from engine.runtime.settings import Settings
 from engine.runtime.telemetry import without_secrets
+from engine.schedule import store as schedule
+from engine.schedule.store import Outlook
 
 Level = Literal["ok", "warning", "error"]
 
 OPEN_FILES_MIN = 4_096  # each member's connection is one
 FREE_DISK_BYTES_MIN = 1_000_000_000
 OUTBOX_WAITING_MAX = 10_000  # entries; 5 million claims at the most
+SCHEDULE_LATE_S_MAX = 10.0  # a worker looks twice a second
 STORE_VERSION_MIN, LEDGER_VERSION_MIN = (7, 0), 14
 
 
@@ -44,6 +47,7 @@ async def diagnose(settings: Settings, stores: Stores, data_dir: Path | None) ->
     return [
         *await _store(stores.redis, settings),
         *await _ledger(stores.ledger),
+        *await _schedule(stores.ledger),
         *await _homes(stores, settings.partitions),
         *await _rates(settings),
         *_machine(data_dir or Path()),
@@ -171,6 +175,30 @@ async def _ledger(ledger: AsyncEngine) -> list[Finding]:
     if buried:
         found.append(Finding("error", f"{buried} dead letters", "read the table dead_letters: each has its reason"))
     return found
+
+
+async def _schedule(ledger: AsyncEngine) -> list[Finding]:
+    """Whether what is due gets done."""
+    try:
+        async with ledger.connect() as connection:
+            if await migrations.at(connection) != migrations.newest():
+                return []  # told above
+            found = await schedule.outlook(connection)
+    except LEDGER_AWAY:
+        return []
+    return schedule_findings(found)
+
+
+def schedule_findings(found: Outlook) -> list[Finding]:
+    """What is to be said of how the schedule stands."""
+    findings = []
+    if found.failed:
+        advice = "see `flashclaim schedule list --state failed`, then `schedule retry` or `cancel` each"
+        findings.append(Finding("error", f"{found.failed} jobs of the schedule have failed", advice))
+    if found.late_s > SCHEDULE_LATE_S_MAX:
+        advice = "start `flashclaim worker`, or see its log; `flashclaim schedule list --state waiting` names the jobs"
+        findings.append(Finding("error", f"the schedule is {found.late_s:.0f} s late", advice))
+    return findings or [Finding("ok", "the schedule is on time")]
 
 
 async def _buried(ledger: AsyncEngine) -> int:

@@ -20,6 +20,7 @@ from engine.runtime.settings import Settings
 from tests.api.conftest import Api, problem, running
 from tests.contract.front import Front
 from tests.contract.line import request
+from tests.engine.notices.test_store import message, tell
 from tests.factories.drops import drop_json
 from tests.factories.ledger import record_all
 
@@ -71,6 +72,14 @@ RULES = {
     "GET /v1/organisations": OPERATOR,
     "GET /v1/organisations/{organisation_id}": OPERATOR,
     "PUT /v1/organisations/{organisation_id}": OPERATOR,
+    "GET /v1/me/messages": MEMBER,
+    "POST /v1/me/messages/read": MEMBER,
+    "POST /v1/me/messages/{number}/read": MEMBER,
+    "GET /v1/me/messages/live": MEMBER,
+    "GET /v1/schedule": OPERATOR,
+    "GET /v1/schedule/{job_id}": OPERATOR,
+    "POST /v1/schedule/{job_id}/retry": OPERATOR,
+    "POST /v1/schedule/{job_id}/cancel": OPERATOR,
     "GET /healthz": PUBLIC,
     "GET /readyz": PUBLIC,
     "GET /metrics": PUBLIC,  # counts; a proxy keeps it inside, see docs/security.md
@@ -80,11 +89,11 @@ RULES = {
 }
 KNOWN = {
     "drop_id": "trial", "claim_id": "trial.0.1", "member_id": "m-1", "organisation_id": "dongguan", "name": "locals",
-    "draw_id": "trial",
+    "draw_id": "trial", "number": "1", "job_id": "1",
 }  # fmt: skip
 UNKNOWN = {
     "drop_id": "nothing", "claim_id": "trial.0.999", "member_id": "m-999", "organisation_id": "none", "name": "none",
-    "draw_id": "nothing",
+    "draw_id": "nothing", "number": "999", "job_id": "999",
 }  # fmt: skip
 BODIES: dict[str, Any] = {
     "POST /v1/drops": drop_json("another"),
@@ -228,6 +237,58 @@ class TestOthersClaims:
             assert "name-of-member" not in claim.text
         receipt = (await api.claim(await api.ticket("other-name", "named"), "named")).json()["receipt"]
         assert "other-name" not in (await api.client.post("/v1/receipts/verify", json={"receipt": receipt})).text
+
+
+class TestOthersMessages:
+    """A number means a message of the session's own inbox: there is no way to name anybody else's."""
+
+    @pytest.fixture
+    async def told(self, api: Api, stores: Stores) -> None:
+        """Two messages of m-1, one of m-2."""
+        await tell(stores.ledger, message("m-1", "a", secret="of m-1"), message("m-1", "b"), message("m-2", "a"))
+
+    async def test_nobody_sees_them(self, api: Api, told: None) -> None:
+        for headers in ({"X-Member-Id": "m-1"}, {"X-User": "m-1"}, {"Cookie": "member=m-1"}):
+            for query in ("", "?member_id=m-1", "?member=m-1&subject=m-1", "?limit=500", "?after=2"):
+                answer = await api.client.get(f"/v1/me/messages{query}", headers=headers | api.bearer("m-2"))
+                assert [found["id"] for found in answer.json()["messages"]] == [1]
+                assert "of m-1" not in answer.text
+
+    async def test_nobody_reads_them_for_another(self, api: Api, told: None) -> None:
+        for path in ("2/read", "999/read"):
+            problem(await api.client.post(f"/v1/me/messages/{path}", headers=api.bearer("m-2")), 404, "no-such-message")
+        assert (await api.client.post("/v1/me/messages/1/read", headers=api.bearer("m-2"))).status_code == 200
+        assert (await api.client.post("/v1/me/messages/read?until=9", headers=api.bearer("m-2"))).json()["read"] == 0
+        headers = api.bearer("boss", "operator")
+        assert (await api.client.post("/v1/me/messages/read?until=9", headers=headers)).json()["read"] == 0
+        mine = (await api.client.get("/v1/me/messages", headers=api.bearer("m-1"))).json()
+        assert mine["unread"] == 2
+
+    async def test_numbers_that_are_counted_up_tell_nothing_of_others(self, api: Api, told: None) -> None:
+        """Each inbox begins with 1: a number says how many messages its own member had, and nothing else."""
+        for number in range(1, 12):
+            answer = await api.client.post(f"/v1/me/messages/{number}/read", headers=api.bearer("m-3"))
+            assert str(number) in problem(answer, 404, "no-such-message")["detail"]
+
+    async def test_a_forged_or_expired_session_reads_nothing(self, api: Api, told: None) -> None:
+        forged = api.bearer("m-1")["Authorization"][:-20] + "A" * 20
+        expired = f"Bearer {api.tokens.issue(Session('m-1', 'm-1'), -600)}"
+        for authorization in (forged, expired, "Bearer ", "Basic bS0xOg==", ""):
+            for method, path in (("GET", ""), ("GET", "/live"), ("POST", "/1/read"), ("POST", "/read?until=1")):
+                answer = await api.client.request(
+                    method, f"/v1/me/messages{path}", headers={"Authorization": authorization}
+                )
+                problem(answer, 401, "session-invalid")
+
+    async def test_they_stand_in_no_log(self, front: Front, stores: Stores, logs: list[dict[str, Any]]) -> None:
+        await tell(stores.ledger, message("secret-member", secret="the secret"))
+        line = await front.line()
+        await line.send(request("GET", "/v1/me/messages/live", [front.bearer("secret-member"), ("Last-Event-ID", "0")]))
+        async with asyncio.timeout(5):
+            assert b"the secret" in await line._reader.readuntil(b"\n\n")
+        said = str(logs)
+        assert "secret-member" not in said
+        assert "the secret" not in said
 
 
 class TestDrafts:

@@ -23,10 +23,10 @@ from tests.factories.ledger import record_all
 
 EXAMPLES = 8  # of each kind, for each role and operation
 # Streams: see tests/attacks/test_access.py.
-ENDLESS = ("GET /v1/drops/{drop_id}/live", "GET /v1/drops/{drop_id}/map/live")
+ENDLESS = ("GET /v1/drops/{drop_id}/live", "GET /v1/drops/{drop_id}/map/live", "GET /v1/me/messages/live")
 KNOWN = {
     "drop_id": "trial", "claim_id": "trial.0.1", "member_id": "m-1", "organisation_id": "dongguan", "name": "locals",
-    "draw_id": "trial",
+    "draw_id": "trial", "number": 1, "job_id": 1,
 }  # fmt: skip
 CHECKS = [checks.status_code_conformance, checks.content_type_conformance, checks.response_schema_conformance]
 

@@ -301,6 +301,33 @@ def test_a_drop_is_steered(terminal: Terminal) -> None:
     assert terminal.run("drop", "resume", "steered").returncode == 1
 
 
+def test_the_schedule_closes_a_drop_and_is_steered(terminal: Terminal) -> None:
+    speed = str(12 * 3_600 / 4)  # twelve hours in four seconds
+    terminal.good("drop", "create", str(EXAMPLE), "--id", "timed", "--opens-in", "1", "--speed", speed)
+    terminal.good("drop", "launch", "timed")
+    listed = ("schedule", "list", "--of", "drop:timed", "--json")
+    jobs = json.loads(terminal.good(*listed))
+    assert [job["kind"] for job in jobs] == ["drop-opens", "wave", "wave", "drop-closes"]
+    deadline = time.monotonic() + 20
+    while {job["state"] for job in json.loads(terminal.good(*listed))} != {"done"}:
+        assert time.monotonic() < deadline
+    assert json.loads(terminal.good("drop", "show", "timed", "--json"))["status"] == "closed"
+    assert json.loads(terminal.good("audit", "timed", "--json"))["differences"] == 0
+    terminal.good("drop", "create", str(EXAMPLE), "--id", "untimed", "--opens-in", "3600")
+    terminal.good("drop", "launch", "untimed")
+    job = str(json.loads(terminal.good("schedule", "list", "--of", "drop:untimed", "--json"))[0]["id"])
+    assert "state\twaiting" in terminal.good("schedule", "show", job)
+    terminal.good("schedule", "cancel", job)
+    assert job in terminal.good("schedule", "list", "--state", "cancelled")
+    refused = terminal.run("schedule", "cancel", job)
+    assert (refused.returncode, "is cancelled: cancel needs it to be" in refused.stderr) == (1, True)
+    terminal.good("schedule", "retry", job)
+    assert json.loads(terminal.good("schedule", "show", job, "--json"))["state"] == "waiting"
+    assert terminal.run("schedule", "show", "999999").returncode == 1
+    assert terminal.run("schedule", "list", "--state", "lost").returncode == 2
+    assert terminal.run("schedule", "show", "x").returncode == 2
+
+
 def test_a_rush_is_counted_and_audited(terminal: Terminal, tmp_path: Path) -> None:
     terminal.good("drop", "create", str(EXAMPLE), "--id", "rushed", "--opens-in", "3", "--speed", "1000")
     terminal.good("drop", "launch", "rushed")

@@ -1,9 +1,12 @@
 """The promise: the doctor says what is away or unsafe, and which promise a setting gives up."""
 
+from datetime import timedelta
+
 import pytest
-from sqlalchemy import text
+from sqlalchemy import func, insert, text
 
 from engine.claims import keys
+from engine.ledger.schema import schedule
 from engine.runtime.connections import Stores
 from engine.runtime.doctor import diagnose
 from engine.runtime.settings import Settings
@@ -71,3 +74,24 @@ async def test_more_than_one_partition_is_a_warning_that_names_the_promise(
 
 def test_the_setting_itself_says_so() -> None:
     assert "promise 9 is not kept" in str(Settings.model_fields["partitions"].description)
+
+
+@pytest.mark.parametrize(
+    ("state", "late_s", "level", "said", "advised"),
+    [
+        ("waiting", 0, "ok", "the schedule is on time", ""),
+        ("waiting", 3_600, "error", "the schedule is 36", "flashclaim worker"),
+        ("failed", 3_600, "error", "1 jobs of the schedule have failed", "flashclaim schedule list --state failed"),
+        ("cancelled", 3_600, "ok", "the schedule is on time", ""),
+        ("done", 3_600, "ok", "the schedule is on time", ""),
+    ],
+)
+async def test_a_schedule_that_is_late_or_has_failed_is_an_error_with_what_to_do(
+    settings: Settings, stores: Stores, state: str, late_s: int, level: str, said: str, advised: str
+) -> None:
+    async with stores.ledger.begin() as connection:
+        job = {"kind": "chime", "object": "bell:1", "name": "a", "payload": {}, "state": state}
+        at = func.now() - timedelta(seconds=late_s)
+        await connection.execute(insert(schedule).values(due_at=at, next_at=at, **job))
+    (found,) = [finding for finding in await diagnose(settings, stores, None) if "schedule" in finding.what]
+    assert (found.level, found.what.startswith(said), advised in found.advice) == (level, True, True)

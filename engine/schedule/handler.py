@@ -1,0 +1,28 @@
+"""What does a job: a function that gets it, and what it works with."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from engine.drops.service import Drops
+from engine.ledger import homes
+from engine.runtime.connections import Stores
+from engine.schedule.model import Job
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What a handler works with: `connection` is the transaction that also marks its job as done."""
+
+    connection: AsyncConnection
+    stores: Stores
+    drops: Drops
+
+    async def follow(self) -> None:
+        """Go to the store that the ledger names, before it is acted on or its clock is believed; no other decides."""
+        named = set((await homes.read(self.connection)).values())
+        await self.stores.scripts.follow(named.pop() if len(named) == 1 else "")
+
+
+Handler = Callable[[Job, Work], Awaitable[None]]
