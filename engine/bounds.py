@@ -19,6 +19,7 @@ FAMILY_DROPS_MAX = 16  # of a campaign's drops that count together: each costs a
 PRIZES_MAX = 50_000  # of an instant drop: seven bytes each in the store
 CURVE_POINTS_MAX = 1_000  # of an instant drop; the verifier takes no more
 RULES_CHARS_MAX = 4_000  # of a language: two pages
+BEACON_AGAIN_S = 5.0  # between two questions for a beacon's value, or two looks whether a draw can go on
 EARLIER_DRAWS_MAX = 16  # whose misses count in a draw: each is a pass over its entries
 STOCK_MAX = 10_000_000  # per item; ten times the members of the largest city union
 LIMIT_PER_MEMBER_MAX = 1_000

@@ -9,6 +9,7 @@ ticket has expired, for it may still be shown.
 from collections import defaultdict
 from collections.abc import Sequence
 from datetime import timedelta
+from itertools import chain
 from typing import NamedTuple
 
 from engine.bounds import BATCH_CLAIMS_MAX, DRAW_DRAIN_S_MAX, LEDGER_LOCK_TIMEOUT
@@ -26,6 +27,7 @@ from engine.draws.model import (
     WrongStage,
     confirm_by,
     draw_of,
+    messages_for,
     nonce,
     prizes_id,
     replacements,
@@ -35,6 +37,7 @@ from engine.drops.model import Actor, Drop, Status, WrongStatus
 from engine.drops.service import Drops
 from engine.ids import is_name, partition_of
 from engine.ledger import actions, drained, migrations
+from engine.notices import service as notices
 from engine.runtime.connections import Stores
 
 TICKET_SLACK = timedelta(minutes=1)  # between the note that a ticket is taken and its sealing
@@ -127,6 +130,9 @@ class Awarding:
                 await actions.record(
                     connection, f"draw:{draw_id}", "lapse", actor.member_id, change={}, before=None, after=after
                 )
+                places = set(chain.from_iterable(changed))
+                told = [award for award in await store.awards_of(connection, draw_id) if award.place in places]
+                await notices.tell(connection, messages_for(drop.spec, told))
         return changed
 
     async def offer_to(self, subject: str, prizes: Drop, ttl_s: int) -> Offer:
@@ -150,9 +156,14 @@ class Awarding:
         now = await self._drops.now()
         async with self._stores.ledger.begin() as connection:
             await migrations.hold(connection, LEDGER_LOCK_TIMEOUT)
-            await store.mark_claimed(connection, draw_id)
+            claimed = await store.mark_claimed(connection, draw_id)
             await store.decline(connection, draw_id, subject, now)
             award = await store.award_to(connection, draw_id, subject)
+            told = [one for one in await store.awards_of(connection, draw_id) if one.place in claimed]
+            if award is not None and award.state is AwardState.DECLINED:
+                told.append(award)
+            if told:
+                await notices.tell(connection, messages_for((await self._drops.read(draw_id)).spec, told))
         if award is None or award.state is not AwardState.DECLINED:
             state = "you have no place in it" if award is None else f"your prize is {award.state}"
             raise NoAward(f"there is nothing to decline in draw {draw_id!r}: {state}", draw_id=draw_id)

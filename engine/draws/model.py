@@ -13,6 +13,8 @@ from engine.drops.draw_rules import PRIZES_SUFFIX, DrawRules
 from engine.drops.model import to_ms
 from engine.drops.spec import DropSpec, parse
 from engine.errors import Refused, Unavailable
+from engine.ids import is_pseudonym
+from engine.notices.model import Message
 
 
 class State(StrEnum):
@@ -160,60 +162,33 @@ def replacements(
     return zip(waiting, free, strict=False)
 
 
-class Message(NamedTuple):
-    """What a member is told; the same award in the same state is told once, by `key`."""
-
-    key: str
-    member_id: str
-    kind: str
-    texts: Mapping[str, str]
-    facts: Mapping[str, object]
-
-
 _KINDS: Mapping[AwardState, str] = {
     AwardState.OFFERED: "draw-won",
-    AwardState.CLAIMED: "draw-prize-claimed",
+    AwardState.CLAIMED: "prize-arrived",
     AwardState.WAITING: "draw-waiting",
     AwardState.LAPSED: "draw-lapsed",
     AwardState.DECLINED: "draw-declined",
 }
-_TEXTS: Mapping[AwardState, Mapping[str, str]] = {
-    AwardState.OFFERED: {
-        "zh": "您在“{title}”中抽中了{prize}，请在{until}前确认领取，逾期由候补者递补。",
-        "en": "You won {prize} in {title}. Confirm it before {until}, or the next on the waiting list gets it.",
-    },
-    AwardState.CLAIMED: {
-        "zh": "您在“{title}”中抽中的{prize}已到账。",
-        "en": "The prize that you won in {title} has arrived: {prize}.",
-    },
-    AwardState.WAITING: {
-        "zh": "您在“{title}”的候补名单上，有奖品空出时会通知您。",
-        "en": "You are on the waiting list of {title}. You will be told when a prize comes free.",
-    },
-    AwardState.LAPSED: {
-        "zh": "您在“{title}”中抽中的{prize}逾期未确认，已由候补者递补。",
-        "en": "You did not confirm {prize} of {title} in time: the next on the waiting list gets it.",
-    },
-    AwardState.DECLINED: {
-        "zh": "您已放弃“{title}”的奖品。",
-        "en": "You gave up your place in {title}.",
-    },
-}
 
 
 def messages_for(spec: DropSpec, awards: Iterable[Award]) -> list[Message]:
-    """What the people of these awards are told, in the languages of the drop's title; times are in the drop's zone."""
-    prizes: dict[str, Mapping[str, str]] = {prize.id: dict(prize.title.items()) for prize in rules_of(spec).prizes}
-    return [_message(spec, award, prizes.get(award.prize or "", {})) for award in awards]
+    """What the people of these awards are told (engine/notices/kinds.py); the same award in the same state once.
+
+    Where nobody has to confirm, a prize that is offered is told of once it has arrived.
+    """
+    rules = rules_of(spec)
+    prizes: dict[str, Mapping[str, str]] = {prize.id: dict(prize.title.items()) for prize in rules.prizes}
+    return [
+        _message(spec, award, prizes.get(award.prize or "", {}))
+        for award in awards
+        if (rules.confirm is not None or award.state is not AwardState.OFFERED) and not is_pseudonym(award.member_id)
+    ]
 
 
 def _message(spec: DropSpec, award: Award, prize: Mapping[str, str]) -> Message:
-    until = "" if award.confirm_by is None else f"{award.confirm_by.astimezone(spec.closes_at.tzinfo):%Y-%m-%d %H:%M}"
-    texts = {
-        language: text.format(title=title, prize=prize.get(language) or next(iter(prize.values()), ""), until=until)
-        for language, text in _TEXTS[award.state].items()
-        if (title := spec.title.get(language))  # type: ignore[call-overload]
-    }
-    facts = {"draw_id": award.draw_id, "prize": award.prize, "confirm_by": award.confirm_by}
-    key = f"draw:{award.draw_id}:{award.place}:{award.state}"
-    return Message(key, award.member_id, _KINDS[award.state], texts, facts)
+    facts: dict[str, object] = {"draw": dict(spec.title.items()), "draw_id": award.draw_id}
+    if prize:
+        facts |= {"prize": dict(prize), "prize_id": award.prize}
+    if award.confirm_by is not None:
+        facts["until"] = f"{award.confirm_by.astimezone(spec.closes_at.tzinfo):%Y-%m-%d %H:%M}"
+    return Message(award.member_id, _KINDS[award.state], facts, f"draw:{award.draw_id}:{award.place}:{award.state}")

@@ -25,6 +25,7 @@ from engine.draws.model import (
     State,
     WrongStage,
     confirm_by,
+    messages_for,
     prizes_id,
     prizes_spec,
     rules_of,
@@ -34,11 +35,13 @@ from engine.draws.publication import SECRET_BYTES, BeaconValue
 from engine.draws.store import Kept
 from engine.draws.verify import NUMBER_MAX, Json
 from engine.drops import draw_rules
-from engine.drops.model import Actor, Drop, DuplicateDrop, NoSuchDrop, Status
+from engine.drops.model import Actor, Drop, DuplicateDrop, NoSuchDrop, Status, WrongStatus
 from engine.drops.service import Drops
 from engine.errors import Invalid
 from engine.ids import is_name
 from engine.ledger import actions, drained, migrations
+from engine.notices import service as notices
+from engine.notices.model import Event
 from engine.runtime.connections import Stores
 
 
@@ -129,7 +132,12 @@ class Draws:
             raise WrongStage(f"draw {draw_id!r} was never launched: it has no entries", status=str(drop.status))
         if now < drop.spec.closes_at:
             raise WrongStage(f"draw {draw_id!r} takes entries until {drop.spec.closes_at.isoformat()}: close it then")
-        return drop if drop.status is Status.CLOSED else await self._drops.close(draw_id, actor)
+        if drop.status is Status.CLOSED:
+            return drop
+        try:
+            return await self._drops.close(draw_id, actor)
+        except WrongStatus:  # closed by the schedule, or by somebody else, in this moment
+            return await self._drops.read(draw_id)
 
     async def _entrants(self, drop: Drop) -> list[tuple[str, int, int]]:
         earlier = rules_of(drop.spec).misses_in
@@ -175,9 +183,12 @@ class Draws:
             places += [(entrant, None) for entrant in revealed.waiting]
             until = confirm_by(rules_of(drop.spec), at, prizes.spec.closes_at)
             await store.award(connection, drop.id, places, at, until)
+            awards = await store.awards_of(connection, drop.id)
             after = {"state": str(State.REVEALED), "round": beacon.round, "value": beacon.value}
             after |= {"winners": len(revealed.winners), "waiting": len(revealed.waiting)}
             await _record(connection, drop.id, "reveal", actor, before=_state(draw), after=after)
+            await notices.announce(connection, [Event("draw-revealed", f"draw:{drop.id}", {"round": beacon.round})])
+            await notices.tell(connection, messages_for(drop.spec, awards))
         return True
 
     async def void(self, draw_id: str, actor: Actor, reason: str) -> Draw:

@@ -27,6 +27,22 @@ KINDS: Mapping[str, Template] = {
         zh="您在“{draw}”中抽中的{prize}已到账，请到“我的卡券”查看。",
         en="The {prize} that you drew in “{draw}” has arrived: see your coupons.",
     ),
+    "draw-won": Template(
+        zh="您在“{draw}”中抽中了{prize}，请在{until}前确认领取，逾期由候补者递补。",
+        en="You won the {prize} in “{draw}”. Confirm it before {until}, or the next on the waiting list gets it.",
+    ),
+    "draw-waiting": Template(
+        zh="您在“{draw}”的候补名单上，有奖品空出时会通知您。",
+        en="You are on the waiting list of “{draw}”. You will be told when a prize comes free.",
+    ),
+    "draw-lapsed": Template(
+        zh="您在“{draw}”中抽中的{prize}逾期未确认，已由候补者递补。",
+        en="You did not confirm the {prize} of “{draw}” in time: the next on the waiting list gets it.",
+    ),
+    "draw-declined": Template(
+        zh="您已放弃“{draw}”的奖品。",
+        en="You gave up your place in “{draw}”.",
+    ),
 }
 
 

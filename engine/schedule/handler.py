@@ -18,6 +18,7 @@ class Work:
     connection: AsyncConnection
     stores: Stores
     drops: Drops
+    partitions: int
 
     async def follow(self) -> None:
         """Go to the store that the ledger names, before it is acted on or its clock is believed; no other decides."""

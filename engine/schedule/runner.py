@@ -52,6 +52,7 @@ class Runner:
 
     def __init__(self, stores: Stores, partitions: int, handlers: Mapping[str, Handler] = HANDLERS) -> None:
         self._stores = stores
+        self._partitions = partitions
         self._drops = Drops(stores.redis, stores.scripts, stores.ledger, partitions, stores.dealer)
         self._handlers = handlers
         self._turn = asyncio.Lock()  # of those that are free one looks for work, and the others wait
@@ -110,7 +111,7 @@ class Runner:
         try:
             # In a savepoint: what failed is undone, and the job stays ours until that is noted.
             async with asyncio.timeout(JOB_S_MAX), connection.begin_nested():
-                await self._handlers[job.kind](job, Work(connection, self._stores, self._drops))
+                await self._handlers[job.kind](job, Work(connection, self._stores, self._drops, self._partitions))
             await store.done(connection, job)
             await connection.commit()
         except Exception as error:  # noqa: BLE001 (a job that fails, however it does, is tried again)

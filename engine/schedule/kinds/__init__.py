@@ -20,10 +20,13 @@ from collections.abc import Mapping
 
 from engine.drops import times
 from engine.schedule.handler import Handler
-from engine.schedule.kinds import drops
+from engine.schedule.kinds import draws, drops
 
 HANDLERS: Mapping[str, Handler] = {
     times.OPENS: drops.opens,
     times.WAVE: drops.wave,
     times.CLOSES: drops.closes,
+    times.DRAW_CLOSES: draws.closes,
+    times.DRAW_REVEALS: draws.reveals,
+    times.DRAW_AWARDS: draws.awards,
 }

@@ -15,6 +15,7 @@ from engine.draws import awarding
 from engine.draws.model import Award, AwardState, NoAward, WrongStage, messages_for, prizes_id, replacements
 from engine.drops.model import Actor
 from engine.ids import ClaimId
+from engine.notices.kinds import written
 from engine.runtime.connections import Stores
 from engine.runtime.settings import Settings
 from tests.engine.draws.test_service import Killed
@@ -296,11 +297,11 @@ class TestMessages:
         spec, at = draw_spec(), datetime(2025, 9, 21, 12, tzinfo=UTC)
         award = Award("goose", 1, "goose.0.1", "m-1", "m-1", "goose", AwardState.OFFERED, at, at + 48 * HOUR)
         (message,) = messages_for(spec, [award])
-        assert (message.member_id, message.kind, message.key) == ("m-1", "draw-won", "draw:goose:1:offered")
-        assert message.texts == {
+        assert (message.member_id, message.kind, message.once) == ("m-1", "draw-won", "draw:goose:1:offered")
+        assert written(message.kind, message.facts) == {
             "zh": "您在“烧鹅”中抽中了烧鹅，请在2025-09-23 12:00前确认领取，逾期由候补者递补。",
-            "en": "You won Goose in Roast geese. Confirm it before 2025-09-23 12:00, or the next on the waiting list"
-            " gets it.",
+            "en": "You won the Goose in “Roast geese”. Confirm it before 2025-09-23 12:00, or the next on the waiting"
+            " list gets it.",
         }
 
     def test_there_is_one_for_every_state(self) -> None:
