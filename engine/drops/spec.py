@@ -5,12 +5,10 @@ all of them at once (up to a hundred), and nothing is changed by a file with a f
 """
 
 import re
-from collections.abc import Hashable, Mapping
+from collections.abc import Mapping
 from datetime import datetime, timedelta
-from difflib import get_close_matches
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-import yaml
 from pydantic import (
     AfterValidator,
     AwareDatetime,
@@ -22,7 +20,7 @@ from pydantic import (
     ValidationInfo,
     model_validator,
 )
-from pydantic_core import ErrorDetails, InitErrorDetails, PydanticCustomError
+from pydantic_core import PydanticCustomError
 
 from engine import ids, towns
 from engine.bounds import (
@@ -31,12 +29,12 @@ from engine.bounds import (
     ITEMS_MAX,
     LIMIT_PER_MEMBER_MAX,
     PROOF_BITS_MAX,
-    REQUEST_BODY_BYTES_MAX,
     STOCK_MAX,
     WAVES_MAX,
 )
+from engine.definitions import DefinitionInvalid, Fault, from_yaml, nearest, refuse, told, validated
 from engine.drops.membership import Membership
-from engine.errors import Invalid, Misconfigured
+from engine.errors import Misconfigured
 from engine.towns import TOWNS_MAX, Towns
 
 Identifier = Annotated[str, AfterValidator(lambda text: ids.name(text, "id"))]
@@ -45,10 +43,10 @@ Texts = Annotated[dict[Literal["zh", "en"], Text], Field(min_length=1)]
 Stock = Annotated[int, Field(ge=0, le=STOCK_MAX, strict=True)]
 Eligibility = dict[Literal["town", "sector"], "Condition"]
 _CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f]")
-_AMENDABLE = ("title", "opens_at", "closes_at", "limit_per_member", "eligibility", "proof_of_work", "campaign")
+AMENDABLE = ("title", "opens_at", "closes_at", "limit_per_member", "eligibility", "proof_of_work", "campaign")
 
 
-class SpecInvalid(Invalid):
+class SpecInvalid(DefinitionInvalid):
     """A definition that makes no legal drop; the fact `errors` lists each field with its problem."""
 
     code: ClassVar[str] = "spec-invalid"
@@ -104,7 +102,7 @@ class Allotment(_Part):
         found = known.named(data["town"])
         if found is None:
             raise PydanticCustomError(
-                "town", "there is no such town{near}", {"near": _nearest(data["town"], known.zh())}
+                "town", "there is no such town{near}", {"near": nearest(data["town"], known.zh())}
             )
         return {**data, "town": found.zh, "number": found.number}
 
@@ -134,44 +132,38 @@ class DropSpec(_Part):
 
     @model_validator(mode="after")
     def _is_legal(self) -> Self:
-        faults = [
-            *self._window_faults(),
-            *self._item_faults(),
-            *self._wave_faults(),
-            *self._allotment_faults(),
-            *self._campaign_faults(),
-        ]
-        if faults:
-            raise ValidationError.from_exception_data(
-                "drop",
-                [
-                    InitErrorDetails(type=PydanticCustomError("drop", "{text}", {"text": text}), loc=place, input=None)
-                    for place, text in faults
-                ],
-            )
+        refuse(
+            [
+                *self._window_faults(),
+                *self._item_faults(),
+                *self._wave_faults(),
+                *self._allotment_faults(),
+                *self._campaign_faults(),
+            ]
+        )
         return self
 
     def releases(self) -> tuple[Wave, ...]:
         """The waves; where none are given, one wave of all stock at the opening."""
         return self.waves or (Wave(at=self.opens_at, stock={item.id: item.stock for item in self.items}),)
 
-    def _window_faults(self) -> list[tuple[tuple[str | int, ...], str]]:
+    def _window_faults(self) -> list[Fault]:
         if self.closes_at > self.opens_at:
             return []
         return [(("closes_at",), f"the drop ends ({self.closes_at}) before it starts ({self.opens_at})")]
 
-    def _allotment_faults(self) -> list[tuple[tuple[str | int, ...], str]]:
+    def _allotment_faults(self) -> list[Fault]:
         """What is reserved is there from the opening on: so no town's reserve ever exceeds what is released."""
         at_opening = {item.id: 0 for item in self.items}
         for wave in self.releases():
             if wave.at <= self.opens_at:
                 for item_id, quantity in wave.stock.items():
                     at_opening[item_id] = at_opening.get(item_id, 0) + quantity
-        faults: list[tuple[tuple[str | int, ...], str]] = []
+        faults: list[Fault] = []
         seen: set[tuple[str, int]] = set()
         for index, part in enumerate(self.allotments):
             if part.item not in at_opening:
-                faults.append((("allotments", index, "item"), f"no such item{_nearest(part.item, at_opening)}"))
+                faults.append((("allotments", index, "item"), f"no such item{nearest(part.item, at_opening)}"))
                 continue
             if (part.item, part.number) in seen:
                 faults.append((("allotments", index), f"{part.town} has an allotment of {part.item!r} already"))
@@ -184,22 +176,22 @@ class DropSpec(_Part):
                 faults.append((("allotments",), f"{-left} more units of {item_id!r} than are there at the opening"))
         return faults
 
-    def _campaign_faults(self) -> list[tuple[tuple[str | int, ...], str]]:
+    def _campaign_faults(self) -> list[Fault]:
         if self.campaign is None or self.id in self.campaign.drops:
             return []
         return [(("campaign", "drops"), f"{self.id!r} is not among them")]
 
-    def _item_faults(self) -> list[tuple[tuple[str | int, ...], str]]:
+    def _item_faults(self) -> list[Fault]:
         seen: set[str] = set()
-        faults: list[tuple[tuple[str | int, ...], str]] = []
+        faults: list[Fault] = []
         for index, item in enumerate(self.items):
             if item.id in seen:
                 faults.append((("items", index, "id"), f"{item.id!r} stands twice: give each item its own id"))
             seen.add(item.id)
         return faults
 
-    def _wave_faults(self) -> list[tuple[tuple[str | int, ...], str]]:
-        faults: list[tuple[tuple[str | int, ...], str]] = []
+    def _wave_faults(self) -> list[Fault]:
+        faults: list[Fault] = []
         sums = {item.id: 0 for item in self.items}
         for index, wave in enumerate(self.waves):
             if not self.opens_at <= wave.at < self.closes_at:
@@ -208,7 +200,7 @@ class DropSpec(_Part):
                 if item_id in sums:
                     sums[item_id] += quantity
                 elif len(faults) < FAULTS_TOLD_MAX:
-                    known = _nearest(item_id, sums)
+                    known = nearest(item_id, sums)
                     faults.append((("waves", index, "stock", item_id), f"no such item{known}"))
         if self.waves and not faults:
             for item in self.items:
@@ -221,18 +213,7 @@ class DropSpec(_Part):
 
 def parse_yaml(text: str, source: str) -> DropSpec:
     """The drop that a YAML text defines; `source` is the file's name, for the faults. Raises `SpecInvalid`."""
-    if len(text.encode()) > REQUEST_BODY_BYTES_MAX:
-        raise _invalid(source, [("", f"larger than {REQUEST_BODY_BYTES_MAX} bytes")])
-    try:
-        data = yaml.load(text, Loader=_StrictLoader)  # noqa: S506 (a subclass of SafeLoader)
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        place = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
-        problem = getattr(error, "problem", None) or str(error)
-        raise _invalid(source, [("", f"not YAML: {place}{problem}")]) from None
-    except (ValueError, RecursionError) as error:
-        raise _invalid(source, [("", f"not YAML: {error}")]) from None
-    return parse(data, source)
+    return parse(from_yaml(text, source, SpecInvalid), source)
 
 
 def parse(data: object, source: str, known_towns: Towns | None = None) -> DropSpec:
@@ -241,13 +222,8 @@ def parse(data: object, source: str, known_towns: Towns | None = None) -> DropSp
     Raises `SpecInvalid` with every fault.
     """
     if not isinstance(data, Mapping):
-        raise _invalid(source, [("", "expected names and values, as in examples/lychee-2025.yaml")])
-    try:
-        return DropSpec.model_validate(data, context={"towns": known_towns})
-    except ValidationError as error:
-        raise _invalid(source, [_fault(detail) for detail in error.errors()[:FAULTS_TOLD_MAX]]) from None
-    except ids.IdInvalid as error:
-        raise _invalid(source, [("id", error.detail)]) from None
+        raise SpecInvalid.of(source, [("", "expected names and values, as in examples/lychee-2025.yaml")])
+    return validated(DropSpec, data, source, SpecInvalid, towns=known_towns)
 
 
 def located(change: Mapping[str, Any], known_towns: Towns) -> Mapping[str, Any]:
@@ -257,10 +233,8 @@ def located(change: Mapping[str, Any], known_towns: Towns) -> Mapping[str, Any]:
     try:
         found = TypeAdapter(list[Allotment]).validate_python(change["allotments"], context={"towns": known_towns})
     except ValidationError as error:
-        details = error.errors()[:FAULTS_TOLD_MAX]
-        raise _invalid(
-            "amendment", [_fault({**fault, "loc": ("allotments", *fault["loc"])}) for fault in details]
-        ) from None
+        found = error.errors()[:FAULTS_TOLD_MAX]
+        raise SpecInvalid.of("amendment", told(found, DropSpec, within=("allotments",))) from None
     return {**change, "allotments": [part.model_dump(mode="json") for part in found]}
 
 
@@ -270,13 +244,13 @@ def amended(spec: DropSpec, change: Mapping[str, Any], *, draft: bool) -> DropSp
     A draft may change in all but its id. After the launch only title, window, limit, eligibility and proof of work
     may change: stock comes by restocking. A wave that is at the old opening moves with it.
     """
-    allowed = [name for name in DropSpec.model_fields if name != "id"] if draft else list(_AMENDABLE)
+    allowed = [name for name in DropSpec.model_fields if name != "id"] if draft else list(AMENDABLE)
     faults = [
-        (name[:80], f"cannot be amended{_nearest(name, allowed)}; what can: {', '.join(allowed)}")
+        (name[:80], f"cannot be amended{nearest(name, allowed)}; what can: {', '.join(allowed)}")
         for name in [name for name in change if name not in allowed][:FAULTS_TOLD_MAX]
     ]
     if faults:
-        raise _invalid("amendment", faults)
+        raise SpecInvalid.of("amendment", faults)
     merged = {**spec.model_dump(mode="json", by_alias=True), **change}
     if "waves" not in change and "opens_at" in change:
         old = spec.model_dump(mode="json")["opens_at"]
@@ -305,60 +279,8 @@ def rescheduled(spec: DropSpec, opens_at: datetime, speed: float) -> DropSpec:
     )
 
 
-class _StrictLoader(yaml.SafeLoader):
-    """YAML without the silent traps: a name that stands twice is a fault, not the last one wins."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
-        seen: set[object] = set()
-        for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)
-            if isinstance(key, Hashable) and key in seen:
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"the name {key!r} stands twice", key_node.start_mark
-                )
-            seen.add(key)
-        return super().construct_mapping(node, deep)
-
-
 def _printable(text: str) -> str:
     """PostgreSQL keeps no zero byte in a text, and no page shows a control character."""
     if _CONTROLS.search(text):
         raise PydanticCustomError("printable", "has a control character")
     return text
-
-
-def _fault(detail: ErrorDetails) -> tuple[str, str]:
-    place = ".".join(str(part)[:80] for part in detail["loc"] if part != "[key]")
-    match detail["type"]:
-        case "extra_forbidden":
-            known = _fields_at(detail["loc"])
-            return place, f"unknown name{_nearest(str(detail['loc'][-1]), known)}"
-        case "missing":
-            return place, "is missing"
-        case "timezone_aware":
-            return place, "has no time zone: write it like 2025-06-14T10:00:00+08:00"
-        case "literal_error" if detail["loc"] == ("allocation",):
-            return place, f"{detail['input']!r} is not built yet: only 'rush' is"
-        case _:
-            return place, f"{detail['msg'][0].lower()}{detail['msg'][1:]}{_shown(detail['input'])}"
-
-
-def _shown(value: object) -> str:
-    return f", not {str(value)[:60]!r}" if isinstance(value, str | int | float | bool) else ""
-
-
-def _fields_at(place: tuple[str | int, ...]) -> list[str]:
-    parts: dict[str, type[BaseModel]] = {"items": Item, "waves": Wave, "eligibility": Condition, "proof_of_work": Work}
-    parts |= {"allotments": Allotment, "campaign": Membership}
-    part = parts.get(str(place[0]), DropSpec)
-    return [field.alias or name for name, field in (part if len(place) > 1 else DropSpec).model_fields.items()]
-
-
-def _nearest(name: str, known: Any) -> str:
-    near = get_close_matches(name, list(known), n=1, cutoff=0.5)
-    return f": did you mean {near[0]!r}?" if near else f": known are {', '.join(known)}"
-
-
-def _invalid(source: str, faults: list[tuple[str, str]]) -> SpecInvalid:
-    lines = [f"{source}: {field}: {problem}" if field else f"{source}: {problem}" for field, problem in faults]
-    return SpecInvalid("\n".join(lines), errors=[{"field": field, "problem": problem} for field, problem in faults])
