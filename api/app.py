@@ -14,8 +14,9 @@ from api import problems
 from api.deps import Services
 from api.edge import Edge
 from api.exchange import Gate
-from api.routes import claims, docs, drops, members, operations
+from api.routes import campaigns, claims, docs, drops, members, operations
 from engine.bounds import LEDGER_ANSWER_S_MAX
+from engine.campaigns.service import Campaigns
 from engine.claims.backlog import Backlog
 from engine.claims.service import Claims
 from engine.drops.service import Drops
@@ -65,7 +66,7 @@ def create_app(settings: Settings, data_dir: Path | None = None) -> FastAPI:
         redirect_slashes=False,  # the redirect would be built from the Host header, which anybody can write
         root_path=settings.root_path,
     )
-    for feature in (drops, claims, members, operations, docs):
+    for feature in (drops, campaigns, claims, members, operations, docs):
         app.include_router(feature.router)
     app.mount(docs.STATIC_URL, docs.STATIC)
     problems.register(app)
@@ -94,6 +95,7 @@ def _services(settings: Settings, stores: Stores, backlog: Backlog, denied: Deny
         settings=settings,
         stores=stores,
         drops=ways,
+        campaigns=Campaigns(stores.redis, stores.ledger, ways, settings.partitions, settings.towns),
         claims=Claims(stores.scripts, stores.ledger, ways, settings, backlog),
         sessions=SessionTokens(settings),
         control=RushControl(settings, denied, SharedBuckets(stores.rates) if stores.rates else None),

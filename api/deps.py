@@ -9,6 +9,7 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from api.claim import BodyInvalid, MediaType
 from engine.bounds import PAGE_ROWS_MAX
+from engine.campaigns.service import Campaigns
 from engine.claims.service import Claims
 from engine.drops.model import Actor
 from engine.drops.service import Drops
@@ -32,6 +33,7 @@ class Services:
     settings: Settings
     stores: Stores
     drops: Drops
+    campaigns: Campaigns
     claims: Claims
     sessions: SessionTokens
     control: RushControl

@@ -44,6 +44,60 @@ DROP = {
     ],
     "eligibility": {"town": {"in": ["大朗", "东坑"]}},
 }
+CAMPAIGN = {
+    "id": "mid-autumn",
+    "theme": {"zh": "中秋暖心", "en": "Mid-Autumn"},
+    "organisation": "dongguan",
+    "opens_at": "2026-09-18T09:00:00+08:00",
+    "closes_at": "2026-09-25T22:00:00+08:00",
+    "time_zone": "Asia/Shanghai",
+    "limits": {"in_all": 1},
+    "drops": [
+        {
+            "id": "mid-autumn-boxes",
+            "title": {"zh": "月饼", "en": "Mooncakes"},
+            "allocation": "rush",
+            "items": [{"id": "box", "title": {"zh": "礼盒", "en": "Gift box"}, "stock": 2100}],
+        }
+    ],
+}
+REVIEW = {
+    "review": "5b1d0c5f0a0d4b7f9d7c2f1e3a4b5c6d",
+    "fields": [{"field": "limits.in_all", "before": 2, "after": 1}],
+    "limits": [
+        {
+            "limit": "in_all",
+            "before": 2,
+            "after": 1,
+            "counted_since": None,
+            "persons_over": 12,
+            "claims_of_theirs": 24,
+            "units_over": 12,
+        }
+    ],
+    "windows": [],
+    "eligibility": [{"drop_id": "mid-autumn-boxes", "members_gaining": 0, "members_losing": 310}],
+    "drops_told": [{"drop_id": "mid-autumn-boxes", "act": "amend", "fields": ["campaign", "eligibility"]}],
+}
+OUTLOOK = {
+    "campaign_id": "mid-autumn",
+    "theme": {"zh": "中秋暖心", "en": "Mid-Autumn"},
+    "member_id": "m-1",
+    "drops": [
+        {
+            "drop_id": "mid-autumn-boxes",
+            "title": {"zh": "月饼", "en": "Mooncakes"},
+            "ticket": True,
+            "claim": False,
+            "reasons": [{"code": "sold-out", "stops": "claim", "detail": "sold out", "left": 0}],
+            "gates": [{"gate": "proof-of-work", "bits": 18}],
+            "limits": [
+                {"limit": "in_all", "limit_per_person": 1, "held": 0, "remaining": 1, "counts_anew_at": None},
+            ],
+            "left": {"box": 0},
+        }
+    ],
+}
 # Codes that whole kinds of routes share, for `declared`.
 SIGNED_IN = ("session-invalid", "identity-unavailable", "ledger-unavailable")
 OPERATORS = (*SIGNED_IN, "operators-only")
@@ -100,6 +154,20 @@ _DETAILS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     "spec-invalid": (
         "body: limt_per_member: unknown name: did you mean 'limit_per_member'?",
         {"errors": [{"field": "limt_per_member", "problem": "unknown name: did you mean 'limit_per_member'?"}]},
+    ),
+    "campaign-invalid": (
+        "body: drops.0.limt_per_member: unknown name: did you mean 'limit_per_member'?",
+        {"errors": [{"field": "drops.0.limt_per_member", "problem": "unknown name: did you mean 'limit_per_member'?"}]},
+    ),
+    "copy-invalid": ("opens_on: 'soon' is not a day: write it like 2027-09-08", {"field": "opens_on"}),
+    "no-such-campaign": ("there is no campaign 'mid-autum'", {"campaign_id": "mid-autum"}),
+    "duplicate-campaign": (
+        "there is a campaign 'mid-autumn' already: choose another id",
+        {"campaign_id": "mid-autumn"},
+    ),
+    "review-required": (
+        "no review was sent: ask with `?dry_run=true`, read it, and send its `review` with the same body",
+        {},
     ),
     "already-released": ("claim lychee-2025.0.17 was given back before", {"claim_id": "lychee-2025.0.17"}),
     "duplicate-drop": (

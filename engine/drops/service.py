@@ -6,7 +6,7 @@ all the same.
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from itertools import chain
 from typing import Any, NamedTuple
@@ -177,6 +177,11 @@ class Drops:
         """Drops by id, from the one after `after_id` on."""
         async with self._ledger.connect() as connection:
             return await store.listed(connection, after_id, limit)
+
+    async def read_all(self, drop_ids: Sequence[str]) -> dict[str, Drop]:
+        """Those of some drops that there are, as the ledger has them now."""
+        async with self._ledger.connect() as connection:
+            return await store.read_all(connection, drop_ids)
 
     async def live(self, drop_id: str) -> LiveFigures:
         """What the store says at this moment: stock, taken, left, per item and over all partitions."""

@@ -38,7 +38,7 @@ from engine.errors import Misconfigured
 from engine.towns import TOWNS_MAX, Towns
 
 Identifier = Annotated[str, AfterValidator(lambda text: ids.name(text, "id"))]
-Text = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(lambda text: _printable(text))]
+Text = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(lambda text: printable(text))]
 Texts = Annotated[dict[Literal["zh", "en"], Text], Field(min_length=1)]
 Stock = Annotated[int, Field(ge=0, le=STOCK_MAX, strict=True)]
 Eligibility = dict[Literal["town", "sector"], "Condition"]
@@ -233,8 +233,8 @@ def located(change: Mapping[str, Any], known_towns: Towns) -> Mapping[str, Any]:
     try:
         found = TypeAdapter(list[Allotment]).validate_python(change["allotments"], context={"towns": known_towns})
     except ValidationError as error:
-        found = error.errors()[:FAULTS_TOLD_MAX]
-        raise SpecInvalid.of("amendment", told(found, DropSpec, within=("allotments",))) from None
+        details = error.errors()[:FAULTS_TOLD_MAX]
+        raise SpecInvalid.of("amendment", told(details, DropSpec, within=("allotments",))) from None
     return {**change, "allotments": [part.model_dump(mode="json") for part in found]}
 
 
@@ -279,7 +279,7 @@ def rescheduled(spec: DropSpec, opens_at: datetime, speed: float) -> DropSpec:
     )
 
 
-def _printable(text: str) -> str:
+def printable(text: str) -> str:
     """PostgreSQL keeps no zero byte in a text, and no page shows a control character."""
     if _CONTROLS.search(text):
         raise PydanticCustomError("printable", "has a control character")
