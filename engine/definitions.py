@@ -91,6 +91,8 @@ def told(details: Iterable[ErrorDetails], model: type[BaseModel], within: Place 
     """Field and sentence of each fault that pydantic found in a part of a definition, `within` the whole."""
     found = []
     for detail in details:
+        if _is_echo(detail):
+            continue
         place = (*within, *detail["loc"])
         field = ".".join(str(part)[:80] for part in place if part not in _TAGS)
         found.append((field, _sentence(detail, place, model)))
@@ -117,6 +119,11 @@ def _sentence(detail: ErrorDetails, place: Place, model: type[BaseModel]) -> str
             return f"{value!r} is not built yet: only 'rush' is"
         case _:
             return f"{detail['msg'][0].lower()}{detail['msg'][1:]}{_shown(value)}"
+
+
+def _is_echo(detail: ErrorDetails) -> bool:
+    """Whether a list is called too short only because its faulty entries, each told by itself, do not count."""
+    return detail["type"] == "too_short" and len(detail["input"]) >= detail["ctx"]["min_length"]
 
 
 def _shown(value: object) -> str:

@@ -32,8 +32,8 @@ class CampaignInvalid(DefinitionInvalid):
     code: ClassVar[str] = "campaign-invalid"
 
 
-class CampaignSpec(BaseModel):
-    """The definition of a campaign; its drops stand in it whole, each without its place in the campaign."""
+class _Outline(BaseModel):
+    """A campaign without its drops."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -47,6 +47,18 @@ class CampaignSpec(BaseModel):
     limits: Limits = Limits()
     eligibility: Eligibility = {}
     proof_of_work: Work | None = None
+
+    @model_validator(mode="after")
+    def _has_a_window(self) -> Self:
+        if self.closes_at <= self.opens_at:
+            words = f"the campaign ends ({self.closes_at}) before it starts ({self.opens_at})"
+            refuse([(("closes_at",), words)])
+        return self
+
+
+class CampaignSpec(_Outline):
+    """The definition of a campaign; its drops stand in it whole, each without its place in the campaign."""
+
     counts: tuple[str, ...] | None = None  # the drops that the limits count; None: all but entries of draws
     drops: Annotated[tuple[DropSpec, ...], Field(min_length=1, max_length=FAMILY_DROPS_MAX)]
 
@@ -61,7 +73,7 @@ class CampaignSpec(BaseModel):
 
     @model_validator(mode="after")
     def _is_legal(self) -> Self:
-        refuse([*self._window_faults(), *self._drop_faults(), *self._count_faults()])
+        refuse([*self._drop_faults(), *self._count_faults()])
         return self
 
     @property
@@ -92,11 +104,6 @@ class CampaignSpec(BaseModel):
         if drop_id not in self.counting:
             return Membership(id=self.id, time_zone=self.time_zone, drops=(drop_id,))
         return Membership(id=self.id, time_zone=self.time_zone, limits=self.limits, drops=self.counting)
-
-    def _window_faults(self) -> list[Fault]:
-        if self.closes_at > self.opens_at:
-            return []
-        return [(("closes_at",), f"the campaign ends ({self.closes_at}) before it starts ({self.opens_at})")]
 
     def _drop_faults(self) -> list[Fault]:
         faults: list[Fault] = []
@@ -144,25 +151,37 @@ def parse(data: object, source: str, known_towns: Towns | None = None) -> Campai
     try:
         return validated(CampaignSpec, data, source, CampaignInvalid, towns=known_towns)
     except CampaignInvalid as error:
-        raise CampaignInvalid.of(source, _once(data, error)) from None
+        raise CampaignInvalid.of(source, _once(data, [*_outline_faults(data), *_faults(error)])) from None
 
 
-def _once(data: Mapping[str, Any], error: CampaignInvalid) -> list[tuple[str, str]]:
+def _faults(error: CampaignInvalid) -> list[tuple[str, str]]:
+    errors: Any = error.facts["errors"]
+    return [(told["field"], told["problem"]) for told in errors]
+
+
+def _outline_faults(data: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """What is wrong with the campaign itself: of its drops' faults some only follow from it."""
+    own = {name: value for name, value in data.items() if name in _Outline.model_fields}
+    try:
+        validated(_Outline, own, "", CampaignInvalid)
+    except CampaignInvalid as error:
+        return _faults(error)
+    return []
+
+
+def _once(data: Mapping[str, Any], faults: list[tuple[str, str]]) -> list[tuple[str, str]]:
     """The faults without those that a drop has only because it inherits the campaign's."""
-    faults: list[tuple[str, str]] = [(told["field"], told["problem"]) for told in error.facts["errors"]]  # type: ignore[attr-defined]
-    faulty = {field.partition(".")[0] for field, _ in faults} & set(INHERITED)
+    faulty = {field.partition(".")[0] for field, _ in faults}
     drops = data.get("drops")
-    given = drops if isinstance(drops, list | tuple) else ()
 
     def is_inherited(field: str) -> bool:
-        head, _, rest = field.partition(".")
-        number, _, below = rest.partition(".")
-        name = below.partition(".")[0]
-        if head != "drops" or name not in faulty or not number.isdecimal():
+        parts = field.split(".")
+        if parts[0] != "drops" or len(parts) < 3 or parts[2] not in faulty.intersection(INHERITED):
             return False
-        return name not in given[int(number)]
+        assert isinstance(drops, list | tuple)
+        return parts[2] not in drops[int(parts[1])]
 
-    return [(field, problem) for field, problem in faults if not is_inherited(field)]
+    return [(field, problem) for field, problem in dict.fromkeys(faults) if not is_inherited(field)]
 
 
 def changed(

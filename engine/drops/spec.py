@@ -41,7 +41,6 @@ Identifier = Annotated[str, AfterValidator(lambda text: ids.name(text, "id"))]
 Text = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(lambda text: printable(text))]
 Texts = Annotated[dict[Literal["zh", "en"], Text], Field(min_length=1)]
 Stock = Annotated[int, Field(ge=0, le=STOCK_MAX, strict=True)]
-Eligibility = dict[Literal["town", "sector"], "Condition"]
 _CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 AMENDABLE = ("title", "opens_at", "closes_at", "limit_per_member", "eligibility", "proof_of_work", "campaign")
 
@@ -78,6 +77,9 @@ class Condition(_Part):
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
 
     in_: tuple[Text, ...] = Field(alias="in", min_length=1, max_length=10_000)
+
+
+Eligibility = dict[Literal["town", "sector"], Condition]
 
 
 class Allotment(_Part):
