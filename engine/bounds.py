@@ -15,6 +15,7 @@ FAULTS_TOLD_MAX = 100  # of one definition: each costs a search for the nearest 
 WAVES_MAX = 256  # parsed once per batch: 256 numbers take about 30 µs
 ALLOTMENTS_MAX = 256  # parsed once per batch, as waves are
 LONG_TEXT_CHARS_MAX = 4_000  # of a campaign's text, in each language: two screens of a phone
+CAMPAIGN_DAYS_MAX = 1_100  # three years; limits a day are worked out day by day, in 5 ms
 FAMILY_DROPS_MAX = 16  # of a campaign's drops that count together: each costs a batch a look at its claims
 PRIZES_MAX = 50_000  # of an instant drop: seven bytes each in the store
 STOCK_MAX = 10_000_000  # per item; ten times the members of the largest city union

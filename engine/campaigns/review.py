@@ -32,13 +32,13 @@ class Difference(NamedTuple):
 
 
 class LimitChange(NamedTuple):
-    """A limit after the amendment, and the period, from `since` to `till`, in which what is held counts for it now."""
+    """A limit after the amendment, and since when what is held counts for it now; `till` is None for ever."""
 
     period: Period
     before: int | None
     after: int
     since: datetime
-    till: datetime
+    till: datetime | None
 
 
 def token(campaign_id: str, revision: int, change: Mapping[str, Any]) -> str:
@@ -68,7 +68,8 @@ def limit_changes(before: CampaignSpec, after: CampaignSpec, now: datetime) -> l
         if is_wider or before.time_zone != after.time_zone or limit < old.get(period, limit + 1):
             scope = Scope(int(period), limit, tuple(runs(period, after.time_zone, now, now)))
             since, till = scope.at(to_ms(now))
-            found.append(LimitChange(period, old.get(period), limit, from_ms(since), from_ms(till)))
+            ends = None if period is Period.IN_ALL else from_ms(till)
+            found.append(LimitChange(period, old.get(period), limit, from_ms(since), ends))
     return found
 
 

@@ -13,7 +13,7 @@ from zoneinfo import ZoneInfo
 from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, model_validator
 
 from engine import ids
-from engine.bounds import DROP_ID_CHARS_MAX, FAMILY_DROPS_MAX, LONG_TEXT_CHARS_MAX
+from engine.bounds import CAMPAIGN_DAYS_MAX, DROP_ID_CHARS_MAX, FAMILY_DROPS_MAX, LONG_TEXT_CHARS_MAX
 from engine.definitions import DefinitionInvalid, Fault, from_yaml, nearest, refuse, validated
 from engine.drops.membership import Limits, Membership, zone_name
 from engine.drops.spec import AMENDABLE, DropSpec, Eligibility, Identifier, SpecInvalid, Texts, Work, amended, printable
@@ -23,6 +23,7 @@ INHERITED = ("organisation", "opens_at", "closes_at", "eligibility", "proof_of_w
 LongText = Annotated[
     str, Field(min_length=1, max_length=LONG_TEXT_CHARS_MAX), AfterValidator(lambda text: _printable_lines(text))
 ]
+_YEARS = range(2000, 2200)  # what a calendar knows, with a shift to either side
 _COUNT_NOT = frozenset({"draw"})  # allocations whose claims are entries: they give nothing out yet
 
 
@@ -50,9 +51,15 @@ class _Outline(BaseModel):
 
     @model_validator(mode="after")
     def _has_a_window(self) -> Self:
+        faults: list[Fault] = []
         if self.closes_at <= self.opens_at:
             words = f"the campaign ends ({self.closes_at}) before it starts ({self.opens_at})"
-            refuse([(("closes_at",), words)])
+            faults.append((("closes_at",), words))
+        elif self.closes_at - self.opens_at > timedelta(days=CAMPAIGN_DAYS_MAX):
+            faults.append((("closes_at",), f"the campaign lasts more than {CAMPAIGN_DAYS_MAX} days"))
+        if self.opens_at.year not in _YEARS:
+            faults.append((("opens_at",), f"the year is not from {_YEARS[0]} to {_YEARS[-1]}"))
+        refuse(faults)
         return self
 
 
@@ -255,6 +262,8 @@ def copied(spec: CampaignSpec, new_id: str, opens_on: date) -> CampaignSpec:
     theirs. Raises `CampaignInvalid`.
     """
     ids.name(new_id, "id")
+    if opens_on.year not in _YEARS:
+        raise CampaignInvalid.of("copy", [("opens_on", f"the year is not from {_YEARS[0]} to {_YEARS[-1]}")])
     zone = ZoneInfo(spec.time_zone)
     days = opens_on - spec.opens_at.astimezone(zone).date()
     names = {drop.id: _copied_id(drop.id, spec.id, new_id) for drop in spec.drops}

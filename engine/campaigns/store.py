@@ -81,14 +81,16 @@ class Over(NamedTuple):
 
 
 async def over(
-    connection: AsyncConnection, drop_ids: Sequence[str], limit: int, since: datetime, till: datetime
+    connection: AsyncConnection, drop_ids: Sequence[str], limit: int, since: datetime, till: datetime | None
 ) -> Over:
-    """Who holds more than `limit` units of some drops, claimed from `since` on and before `till` (primary key)."""
+    """Who holds more than `limit` units of some drops, claimed from `since` on, before `till` (primary key)."""
     units = func.sum(claims.c.quantity)
+    is_then = claims.c.claimed_at >= since
+    if till is not None:
+        is_then &= claims.c.claimed_at < till
     holders = (
         select(func.count().label("claims"), (units - limit).label("beyond"))
-        .where(claims.c.drop_id.in_(drop_ids), claims.c.released_at.is_(None))
-        .where(claims.c.claimed_at >= since, claims.c.claimed_at < till)
+        .where(claims.c.drop_id.in_(drop_ids), claims.c.released_at.is_(None), is_then)
         .group_by(claims.c.subject)
         .having(units > limit)
         .subquery()

@@ -1,4 +1,4 @@
-"""The promise: an amendment is reviewed before it is done, what was reviewed is what is done, and the review is right."""
+"""The promise: an amendment is reviewed before it is done, as it is done, and the review counts right."""
 
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
