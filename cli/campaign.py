@@ -211,6 +211,10 @@ def _tell(found: dict[str, Any]) -> None:
     say(f"review {found['review']}")
 
 
+def _sentences(reasons: list[dict[str, Any]]) -> str:
+    return "; ".join(reason["detail"] for reason in reasons)
+
+
 def _yes(value: bool) -> str:
     return "yes" if value else "no"
 

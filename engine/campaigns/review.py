@@ -100,7 +100,7 @@ def window_changes(campaign: Campaign, after: CampaignSpec, claims: Mapping[str,
 
 
 def _by_id(spec: CampaignSpec) -> dict[str, Any]:
-    whole = spec.model_dump(mode="json", by_alias=True)
+    whole = spec.model_dump(by_alias=True)
     return {**whole, "drops": {drop["id"]: drop for drop in whole["drops"]}}
 
 

@@ -20,6 +20,7 @@ from engine.runtime.settings import Settings
 from tests.api.conftest import Api, problem, running
 from tests.contract.front import Front
 from tests.contract.line import request
+from tests.factories.campaigns import campaign_json
 from tests.factories.drops import drop_json
 from tests.factories.ledger import record_all
 
@@ -43,6 +44,17 @@ RULES = {
     "POST /v1/claims/{claim_id}/release": OPERATOR,
     "POST /v1/receipts/verify": PUBLIC,  # says what the receipt says, to whoever holds it
     "PUT /v1/members/{member_id}": OPERATOR,
+    "POST /v1/campaigns": OPERATOR,
+    "GET /v1/campaigns": OPERATOR,
+    "GET /v1/campaigns/{campaign_id}": OPERATOR,
+    "POST /v1/campaigns/{campaign_id}/launch": OPERATOR,
+    "POST /v1/campaigns/{campaign_id}/pause": OPERATOR,
+    "POST /v1/campaigns/{campaign_id}/resume": OPERATOR,
+    "POST /v1/campaigns/{campaign_id}/close": OPERATOR,
+    "POST /v1/campaigns/{campaign_id}/amendments": OPERATOR,
+    "POST /v1/campaigns/{campaign_id}/copies": OPERATOR,
+    "GET /v1/campaigns/{campaign_id}/dry-run": OPERATOR,
+    "GET /v1/me/campaigns/{campaign_id}": MEMBER,  # the session's own member alone
     "GET /healthz": PUBLIC,
     "GET /readyz": PUBLIC,
     "GET /metrics": PUBLIC,  # counts; a proxy keeps it inside, see docs/security.md
@@ -50,13 +62,16 @@ RULES = {
     "GET /docs": PUBLIC,
     "GET /docs/static": PUBLIC,
 }
-KNOWN = {"drop_id": "trial", "claim_id": "trial.0.1", "member_id": "m-1"}
-UNKNOWN = {"drop_id": "nothing", "claim_id": "trial.0.999", "member_id": "m-999"}
+KNOWN = {"drop_id": "trial", "claim_id": "trial.0.1", "member_id": "m-1", "campaign_id": "autumn"}
+UNKNOWN = {"drop_id": "nothing", "claim_id": "trial.0.999", "member_id": "m-999", "campaign_id": "nothing"}
 BODIES: dict[str, Any] = {
     "POST /v1/drops": drop_json("another"),
     "PATCH /v1/drops/{drop_id}": {"limit_per_member": 2},
     "POST /v1/drops/{drop_id}/restock": {"item": "box", "quantity": 1},
     "PUT /v1/members/{member_id}": {"attributes": {}},
+    "POST /v1/campaigns": campaign_json("other-1", id="other"),
+    "POST /v1/campaigns/{campaign_id}/amendments": {"limits": {}},
+    "POST /v1/campaigns/{campaign_id}/copies": {"id": "spring", "opens_on": "2027-02-06"},
 }
 
 
@@ -96,6 +111,7 @@ class TestWhose:
         self, api: Api, stores: Stores, ids: dict[str, str]
     ) -> None:
         await api.launched()
+        assert (await api.operate("POST", "/v1/campaigns", campaign_json())).status_code == 201
         assert (await api.claim(await api.ticket())).status_code == 201
         await record_all(stores)
         for rule in RULES:
