@@ -8,11 +8,13 @@ what to do, and the facts that help; it knows nothing of HTTP or of exit codes: 
     ├── Refused                the request was understood, and the state or a rule says no
     │   ├── (claims)           engine/claims/model.py: one per refusing verdict
     │   ├── (drops)            engine/drops/model.py: WrongStatus, StaleRevision, NoSuchDrop, DuplicateDrop
+    │   ├── (campaigns)        engine/campaigns/model.py: NoSuchCampaign, DuplicateCampaign
     │   ├── (members)          engine/members/model.py: NotEligible
     │   ├── (gates)            engine/gates/__init__.py: ProofRequired
     │   └── (rates)            engine/rates/denied.py: Denied
     ├── Invalid                the request itself is wrong: names the place and the field
-    │   ├── (drops)            engine/drops/spec.py: SpecInvalid
+    │   ├── (definitions)      engine/drops/spec.py: SpecInvalid; engine/campaigns/spec.py: CampaignInvalid
+    │   ├── (campaigns)        engine/campaigns/review.py: ReviewRequired
     │   ├── (tickets)          engine/claims/ticket.py: TicketInvalid; receipt.py: ReceiptInvalid
     │   └── (gates)            engine/gates/__init__.py: ProofInvalid
     ├── Unavailable            nobody's fault here and now: try again
