@@ -13,7 +13,7 @@ from typing import Any
 
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
-from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from engine import ids
 from engine.bounds import LEDGER_LOCK_TIMEOUT
@@ -38,6 +38,7 @@ from engine.claims.wire import StoredClaim, unpack_stored
 from engine.drops.figures import LiveFigures
 from engine.drops.model import Drop, NoSuchDrop, Status, Verb
 from engine.drops.service import Drops
+from engine.drops.spec import Eligibility
 from engine.ids import partition_of
 from engine.ledger import migrations
 from engine.members.model import Session
@@ -122,11 +123,7 @@ class Campaigns:
                 (limit, await store.over(connection, after.counting, limit.after, limit.since, limit.till))
                 for limit in review.limit_changes(campaign.spec, after, now)
             ]
-            eligibility = [
-                (drop.id, *await store.eligible_change(connection, old.eligibility, drop.eligibility))
-                for drop in after.drops
-                if (old := campaign.spec.drop(drop.id)) is not None and old.eligibility != drop.eligibility
-            ]
+            eligibility = await _eligibility_changes(connection, campaign.spec, after)
         return Review(
             token=review.token(campaign_id, expected_revision, change),
             differences=review.differences(campaign.spec, after),
@@ -227,6 +224,25 @@ class Campaigns:
 
     async def _drops_of(self, spec: CampaignSpec) -> dict[str, Drop]:
         return await self._drops.read_all([drop.id for drop in spec.drops])
+
+
+async def _eligibility_changes(
+    connection: AsyncConnection, before: CampaignSpec, after: CampaignSpec
+) -> list[tuple[str, int, int]]:
+    """Members who gain and who lose each drop whose eligibility changes. What drops share is counted once."""
+    counted: list[tuple[Eligibility, Eligibility, tuple[int, int]]] = []
+    found = []
+    for drop in after.drops:
+        old = before.drop(drop.id)
+        if old is None or old.eligibility == drop.eligibility:
+            continue
+        pair = old.eligibility, drop.eligibility
+        known = next((change for *of, change in counted if of == [*pair]), None)
+        if known is None:
+            known = await store.eligible_change(connection, *pair)
+            counted.append((*pair, known))
+        found.append((drop.id, *known))
+    return found
 
 
 def _checked(campaign_id: str) -> str:

@@ -13,12 +13,14 @@ from engine.campaigns import review
 from engine.campaigns.model import Campaign
 from engine.campaigns.service import Campaigns
 from engine.campaigns.spec import CampaignSpec
+from engine.claims.model import NotReady
 from engine.drops.model import Drop, Status, Verb
 from engine.drops.service import Drops
 from engine.ledger import actions
 from engine.runtime.connections import Stores
 from engine.towns import load
 from tests.factories.campaigns import campaign_spec, part
+from tests.factories.ledger import record_all
 
 NAMES = ("goose", "mooncake")
 CHANGE = {"limits": {"in_all": 2}, "drops": [part("goose"), part("mooncake"), part("meat")]}
@@ -94,6 +96,25 @@ async def test_an_act_that_was_cut_off_is_finished(stores: Stores, act: str, at:
         chain = await actions.chain(connection)
     verbs = [link.action.verb for link in chain if link.action.object == "campaign:autumn"]
     assert verbs == list(ACTS)[: list(ACTS).index(act) + 1]
+
+
+async def test_a_step_that_only_the_store_has_is_recorded_by_the_worker_and_not_done_again(stores: Stores) -> None:
+    """The process dies between the store and the ledger; sent too early, the command says to send it again."""
+    spec, campaigns = campaign_spec(*NAMES), process(stores)
+    await campaigns.create(spec, "boss")
+    dying = Drops(stores.redis, stores.scripts, stores.ledger, 1)
+
+    async def die(*_: Any) -> Drop:
+        raise Cut
+
+    dying._record = die  # type: ignore[assignment]
+    with pytest.raises(Cut):
+        await process(stores, dying).act("autumn", Verb.LAUNCH, "boss")
+    with pytest.raises(NotReady, match="send it again"):
+        await campaigns.act("autumn", Verb.LAUNCH, "boss")
+    await record_all(stores)
+    done = await campaigns.act("autumn", Verb.LAUNCH, "boss")
+    assert [(drop.status, drop.revision) for drop in await campaigns.drops(done)] == [(Status.LAUNCHED, 2)] * 2
 
 
 async def test_while_an_amendment_is_cut_off_no_new_drop_gives_out_uncounted(stores: Stores) -> None:
