@@ -14,13 +14,28 @@ from api import problems
 from api.deps import Services
 from api.edge import Edge
 from api.exchange import Gate
-from api.routes import campaigns, claims, docs, drops, members, operations
+from api.routes import (
+    campaigns,
+    city_map,
+    claims,
+    docs,
+    drops,
+    gates,
+    groups,
+    instant,
+    members,
+    operations,
+    organisations,
+)
 from engine.bounds import LEDGER_ANSWER_S_MAX
 from engine.campaigns.service import Campaigns
 from engine.claims.backlog import Backlog
 from engine.claims.service import Claims
 from engine.drops.service import Drops
+from engine.ledger.erase import Erasures
+from engine.members.service import Members
 from engine.members.session import SessionTokens
+from engine.organisations.service import Organisations
 from engine.rates.control import RushControl
 from engine.rates.denied import DenyList, read, watch
 from engine.rates.shared import SharedBuckets
@@ -45,6 +60,7 @@ def create_app(settings: Settings, data_dir: Path | None = None) -> FastAPI:
             services = _services(settings, stores, backlog, denied)
             app.state.services = services
             app.state.live = drops.LiveFeed()
+            app.state.maps = city_map.MapFeed()
             stop = asyncio.Event()
             await services.claims.trust_none()
             watching = _watch(services, backlog, data_dir, stop)
@@ -66,7 +82,9 @@ def create_app(settings: Settings, data_dir: Path | None = None) -> FastAPI:
         redirect_slashes=False,  # the redirect would be built from the Host header, which anybody can write
         root_path=settings.root_path,
     )
-    for feature in (drops, campaigns, claims, members, operations, docs):
+    for feature in (
+        drops, campaigns, city_map, gates, claims, instant, organisations, members, groups, operations, docs,
+    ):  # fmt: skip
         app.include_router(feature.router)
     app.mount(docs.STATIC_URL, docs.STATIC)
     problems.register(app)
@@ -83,22 +101,35 @@ def _watch(
     claims, deny_file = services.claims, services.settings.deny_file
     watches = [backlog.watch(stop), claims.remind(stop), claims.follow(stop)]
     if data_dir is not None:
-        watches.append(keyfile.watch(data_dir, stop, lambda: claims.use_keys(load_settings(data_dir))))
+        watches.append(keyfile.watch(data_dir, stop, lambda: _take_up(services, load_settings(data_dir))))
     if deny_file:
         watches.append(watch(deny_file, services.control.use, stop))
     return [asyncio.create_task(watching) for watching in watches]
 
 
+def _take_up(services: Services, settings: Settings) -> None:
+    services.claims.use_keys(settings)
+    services.stores.dealer.use_keys(settings.instant_keyring)
+
+
 def _services(settings: Settings, stores: Stores, backlog: Backlog, denied: DenyList) -> Services:
-    ways = Drops(stores.redis, stores.scripts, stores.ledger, settings.partitions)
+    ways = Drops(stores.redis, stores.scripts, stores.ledger, settings.partitions, stores.dealer, settings.towns)
+    organisations = Organisations(stores.ledger)
+    members = Members(stores.ledger, organisations, settings.towns)
     return Services(
         settings=settings,
         stores=stores,
         drops=ways,
-        campaigns=Campaigns(stores.redis, stores.ledger, ways, settings.partitions, settings.towns),
+        campaigns=Campaigns(
+            stores.redis, stores.ledger, ways, members, settings.partitions, settings.towns, settings.zone
+        ),
         claims=Claims(stores.scripts, stores.ledger, ways, settings, backlog),
         sessions=SessionTokens(settings),
+        organisations=organisations,
+        members=members,
+        erasures=Erasures(stores, settings.partitions),
         control=RushControl(settings, denied, SharedBuckets(stores.rates) if stores.rates else None),
+        ending=asyncio.Event(),
     )
 
 

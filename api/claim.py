@@ -1,5 +1,6 @@
 """The claim request and its answer as plain functions: whatever serves the claim path, it calls these."""
 
+import json
 from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import TypeVar
@@ -12,11 +13,13 @@ from engine.claims.service import Claims
 from engine.claims.ticket import Ticket, TicketInvalid
 from engine.drops.model import Drop, from_ms
 from engine.errors import Invalid
+from engine.gates.model import Given, Passed
 from engine.members.model import Session
+from engine.members.predicate import NOTHING_KNOWN, Known
 from engine.rates.control import RushControl
 
 _SCHEME = b"ticket "
-_W = TypeVar("_W", bound="Wish")
+_W = TypeVar("_W", bound=msgspec.Struct)
 
 
 class BodyInvalid(Invalid):
@@ -38,10 +41,11 @@ class Wish(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     quantity: int | None = None
 
 
-class TicketWish(Wish, frozen=True, forbid_unknown_fields=True):
-    """What a ticket request's body may say; `proof` is for the drop's gate."""
+class TicketWish(Given, frozen=True, forbid_unknown_fields=True):
+    """What a ticket request's body may say: a wish, and what the drop's gates ask for."""
 
-    proof: str | None = None
+    item: str | None = None
+    quantity: int | None = None
 
 
 class Told(msgspec.Struct, frozen=True, gc=False):
@@ -77,15 +81,35 @@ def admitted(
     return ticket, wish
 
 
-def ticketed(claims: Claims, given: Mapping[bytes, bytes], body: bytes, session: Session, drop: Drop) -> Told:
-    """The answer to a ticket request that may go on, with arguments as for `admitted`; raises what its parts do."""
+def ticketed(
+    claims: Claims,
+    given: Mapping[bytes, bytes],
+    body: bytes,
+    session: Session,
+    drop: Drop,
+    known: Known = NOTHING_KNOWN,
+) -> Told:
+    """The answer to a ticket request that may go on, with arguments as for `admitted`; raises what its parts do.
+
+    `known` is what the ledger says of the member, for a drop that asks for it; the gate leaves such a drop to the app.
+    """
     wish = _decoded(_ticket_decoder, body, given.get(b"content-type")) if body else _NO_TICKET_WISH
-    issued = claims.issue_ticket(session, drop, wish.item, wish.quantity, wish.proof)
+    issued = claims.issue_ticket(session, drop, wish.item, wish.quantity, wish, known)
     told = (
         f'{{"ticket":"{issued.ticket}","not_before":"{instant(issued.not_before_ms)}"'
-        f',"expires_at":"{instant(issued.expires_at_ms)}"}}'
+        f',"expires_at":"{instant(issued.expires_at_ms)}"{_established(claims, drop, issued.passed)}}}'
     )
     return Told(200, told.encode())
+
+
+def _established(claims: Claims, drop: Drop, passed: Passed) -> str:
+    """What a ticket's gates have established, as more members of its answer."""
+    told = ""
+    if passed.town and (town := claims.gates.places.towns.numbered(passed.town)) is not None:
+        told += f',"town":{json.dumps(town.zh, ensure_ascii=False)}'
+    if passed.slogan and (slogan := drop.spec.gates.slogan) is not None:
+        told += f',"slogan":"{slogan.choices[passed.slogan - 1].id}"'
+    return told
 
 
 def ticket_of(authorization: bytes | None) -> bytes:

@@ -1,5 +1,6 @@
 """What routes ask for, as Annotated aliases."""
 
+import asyncio
 import json
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar
@@ -14,9 +15,11 @@ from engine.claims.service import Claims
 from engine.drops.model import Actor
 from engine.drops.service import Drops
 from engine.errors import Refused
-from engine.members import store as members_store
+from engine.ledger.erase import Erasures
 from engine.members.model import Session
+from engine.members.service import Members
 from engine.members.session import IdentityUnavailable, SessionInvalid, SessionTokens
+from engine.organisations.service import Organisations
 from engine.rates.control import RushControl
 from engine.runtime.connections import Stores
 from engine.runtime.settings import Settings
@@ -36,7 +39,11 @@ class Services:
     campaigns: Campaigns
     claims: Claims
     sessions: SessionTokens
+    organisations: Organisations
+    members: Members
+    erasures: Erasures
     control: RushControl
+    ending: asyncio.Event  # set at the process's graceful end: whoever streams then ends too
 
 
 async def services(request: Request) -> Services:  # async: FastAPI would run a plain function in a thread, each time
@@ -57,8 +64,29 @@ async def session(
     found = await use.sessions.verify(credentials.credentials)
     if found.attributes or found.role == "operator":
         return found
-    async with use.stores.ledger.connect() as connection:
-        return await members_store.completed(connection, found)
+    return await use.members.completed(found)
+
+
+async def asked_session(request: Request, found: Annotated[Session, Depends(session)]) -> Session:
+    """Who asks for a ticket, or for what a ticket needs: within the rates of ticket requests.
+
+    Raises `Denied`, `SlowDown`, `ClientKeyInvalid`.
+    """
+    control = (await services(request)).control
+    address, member = address_of(request), found.member_id.encode()
+    client_key = headers_of(request).get(b"x-client-key")
+    control.check_asker(address, client_key, member)
+    if control.shared is not None:
+        await control.shared.spend(control.tickets.wanted(address, client_key, member))
+    return found
+
+
+def address_of(request: Request) -> str:
+    return request.client.host if request.client is not None else ""
+
+
+def headers_of(request: Request) -> dict[bytes, bytes]:
+    return dict(reversed(request.headers.raw))  # of a header that stands twice the first counts
 
 
 async def operator(found: Annotated[Session, Depends(session)]) -> Session:
@@ -71,21 +99,20 @@ async def operator(found: Annotated[Session, Depends(session)]) -> Session:
 class Asker:
     """Who asks on a route that is anybody's; `failure` is why the session that was given is none."""
 
-    is_operator: bool = False
+    session: Session | None = None
     failure: SessionInvalid | IdentityUnavailable | None = None
 
 
 async def asker(
     request: Request, credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
 ) -> Asker:
-    """Whether an operator asks on a route that is anybody's; a session that does not hold closes it to nobody."""
+    """Who asks on a route that is anybody's; a session that does not hold closes it to nobody."""
     if credentials is None:
         return Asker()
     try:
-        found = await (await services(request)).sessions.verify(credentials.credentials)
+        return Asker(await (await services(request)).sessions.verify(credentials.credentials))
     except (SessionInvalid, IdentityUnavailable) as error:
         return Asker(failure=error)
-    return Asker(found.role == "operator")
 
 
 async def actor(
@@ -144,6 +171,7 @@ def only(body: Any, *names: str) -> dict[str, Any]:
 
 ServicesDep = Annotated[Services, Depends(services)]
 SessionDep = Annotated[Session, Depends(session)]
+AskedSession = Annotated[Session, Depends(asked_session)]
 OperatorDep = Annotated[Session, Depends(operator)]
 AskerDep = Annotated[Asker, Depends(asker)]
 PageLimit = Annotated[int, Query(ge=1, le=PAGE_ROWS_MAX)]

@@ -20,11 +20,67 @@ TICKET = {
     "not_before": "2025-06-14T10:00:00+08:00",
     "expires_at": "2025-06-14T10:30:00+08:00",
 }
-CHALLENGE = {
+PROOF_OF_WORK = {
     "gate": "proof-of-work",
     "challenge": "AQEBl2wF8xq5xV1mB0aQ3k7Zr2c4YtPq",
     "bits": 18,
     "expires_at": "2025-06-14T02:02:00+00:00",
+}
+LIST = {"gate": "list", "route": "POST /v1/drops/lychee-2025/list"}
+LOCATION = {"gate": "location", "towns": ["大朗", "东坑"]}
+SLOGAN = {
+    "gate": "slogan",
+    "choices": [
+        {"id": "light", "text": {"zh": "点亮大朗", "en": "Light up Dalang"}},
+        {"id": "moon", "text": {"zh": "月圆东莞", "en": "A full moon over Dongguan"}},
+    ],
+}
+QUIZ = {
+    "gate": "quiz",
+    "questions": 1,
+    "pass_mark": 1,
+    "attempts": 3,
+    "time_limit_s": 120,
+    "route": "POST /v1/drops/lychee-2025/quiz",
+}
+CHALLENGE = {"gates": [LIST, LOCATION, SLOGAN, QUIZ, PROOF_OF_WORK]}
+PASS = {"pass": "AQEBl2wO4Jq5xV1m…", "pass_expires_at": "2025-06-14T02:10:00+00:00"}
+ATTEMPT = {
+    "gate": "quiz",
+    "passed": False,
+    "attempt": 1,
+    "attempts_left": 2,
+    "pass_mark": 1,
+    "questions": [
+        {
+            "id": "founded",
+            "question": {"zh": "东莞市总工会成立于哪一年？", "en": "When was the city's federation founded?"},
+            "choices": [
+                {"number": 1, "text": {"en": "1926"}},
+                {"number": 2, "text": {"en": "1949"}},
+                {"number": 3, "text": {"en": "1985"}},
+            ],
+        }
+    ],
+    "started_at": "2025-06-14T01:58:00+00:00",
+    "expires_at": "2025-06-14T02:00:00+00:00",
+}
+QUIZ_PASSED = {"gate": "quiz", "passed": True, "attempt": 1, "mark": 1, **PASS}
+LIST_PASSED = {"gate": "list", **PASS}
+# What a ticket request brings for all gates.
+GIVEN = {
+    "list": PASS["pass"],
+    "location": {"lat": 22.9, "lon": 113.93},
+    "slogan": "light",
+    "quiz": PASS["pass"],
+    "proof": "AQEBl2wF8xq5xV1mB0aQ3k7Zr2c4YtPq.2k9f",
+}
+CLIENT_KEY_HEADER = {
+    "name": "X-Client-Key",
+    "in": "header",
+    "schema": {"type": "string", "maxLength": 64},
+    "description": "A partner's app names itself; counted when `client_claims_per_second` is set.",
+    "example": "town-app-7",
 }
 DROP = {
     "id": "lychee-2025",
@@ -44,64 +100,59 @@ DROP = {
     ],
     "eligibility": {"town": {"in": ["大朗", "东坑"]}},
 }
-CAMPAIGN = {
-    "id": "mid-autumn",
-    "theme": {"zh": "中秋暖心", "en": "Mid-Autumn"},
-    "organisation": "dongguan",
-    "opens_at": "2026-09-18T09:00:00+08:00",
-    "closes_at": "2026-09-25T22:00:00+08:00",
-    "time_zone": "Asia/Shanghai",
-    "limits": {"in_all": 1},
-    "drops": [
+MAP = {
+    "drop_id": "map-2025",
+    "is_ready": True,
+    "units": 1201,
+    "lit": 1,
+    "elsewhere": 0,
+    "slogans": {"1": 700, "2": 501},
+    "towns": [
         {
-            "id": "mid-autumn-boxes",
-            "title": {"zh": "月饼", "en": "Mooncakes"},
-            "allocation": "rush",
-            "items": [{"id": "box", "title": {"zh": "礼盒", "en": "Gift box"}, "stock": 2100}],
+            "number": 19,
+            "code": "441900117",
+            "zh": "大朗",
+            "en": "Dalang",
+            "row": 3,
+            "col": 4,
+            "is_lit": True,
+            "units": 1201,
+            "slogans": {"1": 700, "2": 501},
         }
     ],
 }
-REVIEW = {
-    "review": "5b1d0c5f0a0d4b7f9d7c2f1e3a4b5c6d",
-    "fields": [{"field": "limits.in_all", "before": 2, "after": 1}],
-    "limits": [
-        {
-            "limit": "in_all",
-            "before": 2,
-            "after": 1,
-            "counted_since": None,
-            "persons_over": 12,
-            "claims_of_theirs": 24,
-            "units_over": 12,
-        }
-    ],
-    "windows": [],
-    "eligibility": [{"drop_id": "mid-autumn-boxes", "members_gaining": 0, "members_losing": 310}],
-    "drops_told": [{"drop_id": "mid-autumn-boxes", "act": "amend", "fields": ["campaign", "eligibility"]}],
+INSTANT_COMMITTED = {
+    "terms": {
+        "format": "flashclaim-instant-1",
+        "drop": "wheel-2026",
+        "rules": {"zh": "每人限玩三次。", "en": "Three plays a person."},
+        "opens_ms": 1758340800000,
+        "closes_ms": 1758348000000,
+        "prizes": [{"id": "goose", "stock": 1}, {"id": "mooncake", "stock": 3}],
+        "curve": [[1758340800000, 0], [1758346200000, 1000000]],
+        "partitions": 1,
+        "secret_sha256": "ee14a5cb24e1e2d9e33ec9df14a5f43fa58c6f2d6d0e4d4fce2e4a3c1e5d7a92",
+    },
+    "commitment": "0f1d1b0e4b7c0a9de6f5b0a7d1c9ae43a76e9d0b2f2c7d5ed6a1b4c8e3f70912",
 }
-OUTLOOK = {
-    "campaign_id": "mid-autumn",
-    "theme": {"zh": "中秋暖心", "en": "Mid-Autumn"},
-    "member_id": "m-1",
-    "drops": [
-        {
-            "drop_id": "mid-autumn-boxes",
-            "title": {"zh": "月饼", "en": "Mooncakes"},
-            "ticket": True,
-            "claim": False,
-            "reasons": [{"code": "sold-out", "stops": "claim", "detail": "sold out", "left": 0}],
-            "gates": [{"gate": "proof-of-work", "bits": 18}],
-            "limits": [
-                {"limit": "in_all", "limit_per_person": 1, "held": 0, "remaining": 1, "counts_anew_at": None},
-            ],
-            "left": {"box": 0},
-        }
-    ],
+INSTANT_REVEALED = {
+    **INSTANT_COMMITTED,
+    "revealed": {
+        "secret": "f41a4304c835d6f3ff6a363f05a2b44782c2f0e476d67ac34e7f35d56e9aa9e6",
+        "plays": [[[1758340910461, 0], [1758341894065, 2]]],
+        "odds": [[1758340800000, 2, 1], [1758346200000, 0, 0]],
+    },
 }
 # Codes that whole kinds of routes share, for `declared`.
 SIGNED_IN = ("session-invalid", "identity-unavailable", "ledger-unavailable")
 OPERATORS = (*SIGNED_IN, "operators-only")
+BOUNDED = (*OPERATORS, "not-your-organisation")
 BODY = ("invalid", "media-type", "too-large")
+ASKED = ("not-open", "closed", "not-eligible", "no-such-drop", "not-ready", "denied", "slow-down")
+GATES = (
+    "list-pass-required", "location-required", "location-invalid", "outside", "wrong-town", "slogan-required",
+    "unknown-slogan", "quiz-required", "pass-invalid", "proof-required", "proof-invalid",
+)  # fmt: skip
 _DETAILS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     "limit-reached": (
         "the limit is 1 for each member on this drop, and you hold 1",
@@ -140,17 +191,69 @@ _DETAILS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
         {"whose": "member", "retry_after_s": 1},
     ),
     "denied": ("this address is shut out by the operator: ask them why", {"whose": "address"}),
-    "proof-required": ("this drop asks for a proof: work it out from the challenge, and send it", CHALLENGE),
+    "list-pass-required": ("list: fetch your pass by POST /v1/drops/lychee-2025/list, and send it", LIST),
+    "not-on-list": ("this drop is for the members on a list, and you are not on it", {}),
+    "location-required": (
+        'location: this drop asks where you are: send {"location": {"lat": …, "lon": …}} in degrees',
+        LOCATION,
+    ),
+    "location-invalid": (
+        "location.lat is not from -90 to 90 degrees: were lat and lon swapped?",
+        {"field": "location.lat"},
+    ),
+    "outside": ("you are outside the city: this drop is for people who are in one of its towns", {}),
+    "wrong-town": ("this drop is for people who are in 大朗、东坑; you are in 常平", {"town": "常平"}),
+    "slogan-required": ("slogan: choose one, and send its id", SLOGAN),
+    "unknown-slogan": ("slogan: there is no 'lihgt'; choose of light, moon", {"field": "slogan"}),
+    "quiz-required": ("quiz: take it by POST /v1/drops/lychee-2025/quiz, and send the pass that you get", QUIZ),
+    "quiz-failed": (
+        "0 of 1 answers are right, 1 are needed",
+        {"attempt": 1, "attempts_left": 2, "mark": 0, "pass_mark": 1, "questions": 1},
+    ),
+    "quiz-late": ("the time for this attempt was over: it counts as failed", {"attempt": 1, "attempts_left": 2}),
+    "attempt-answered": (
+        "this attempt was answered otherwise before: its mark stays",
+        {"attempt": 1, "attempts_left": 2},
+    ),
+    "no-attempts-left": (
+        "all 3 attempts at this quiz are used up, by you or another account of yours",
+        {"attempts": 3},
+    ),
+    "no-such-attempt": ("there is no attempt 4 at this quiz as it is now: start one", {"attempt": 4}),
+    "answers-invalid": (
+        "answers.founded: send the number of a choice, 1 to 3",
+        {"field": "answers.founded"},
+    ),
+    "no-such-gate": ("drop 'lychee-2025' has no quiz before its tickets", {"gate": "quiz"}),
+    "pass-invalid": (
+        "this pass has expired: take a new one by POST /v1/drops/lychee-2025/quiz",
+        {"gate": "quiz", "route": "POST /v1/drops/lychee-2025/quiz"},
+    ),
+    "proof-required": ("this drop asks for a proof: work it out from the challenge, and send it", PROOF_OF_WORK),
     "proof-invalid": (
         "this proof's hash does not begin with 18 zero bits: work it out anew from this challenge",
-        CHALLENGE,
+        PROOF_OF_WORK,
     ),
     "overloaded": ("too many claims are waiting: send the same ticket again in a moment", {"retry_after_s": 2}),
+    "too-many-watchers": (
+        "2000 watch maps at this process already: try again, or read the map at times",
+        {"retry_after_s": 10},
+    ),
     "outcome-unknown": (
         "the store did not answer: send the same ticket again to learn the outcome",
         {"retry_after_s": 1},
     ),
-    "not-eligible": ("this drop is for members with town 大朗; yours is 东坑", {"attribute": "town", "value": "东坑"}),
+    "not-eligible": (
+        "this drop is for members whose town is 大朗; your town is 东坑",
+        {
+            "attribute": "town",
+            "value": "东坑",
+            "explanation": {
+                "zh": "此活动面向镇街为大朗的会员；您的镇街为东坑",
+                "en": "this drop is for members whose town is 大朗; your town is 东坑",
+            },
+        },
+    ),
     "spec-invalid": (
         "body: limt_per_member: unknown name: did you mean 'limit_per_member'?",
         {"errors": [{"field": "limt_per_member", "problem": "unknown name: did you mean 'limit_per_member'?"}]},
@@ -178,10 +281,42 @@ _DETAILS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
         "drop 'lychee-2025' is closed: resume needs it to be paused",
         {"status": "closed", "allowed_from": ["paused"]},
     ),
+    "commitment-broken": (
+        "drop 'wheel-2026' was committed to under instant key 2, which is not here",
+        {},
+    ),
+    "not-instant": ("drop 'lychee-2025' is no instant win", {"drop_id": "lychee-2025"}),
     "stale-revision": ("drop 'lychee-2025' is at revision 3, not 2: read it again", {"revision": 3}),
     "revision-required": ('send the ETag that you saw in the header `If-Match: "…"`', {}),
     "session-invalid": ("this session token is not valid (ExpiredTokenError): sign in again", {}),
     "operators-only": ("this is for operators: use an operator's session token", {}),
+    "not-your-organisation": (
+        "organisation 'dalang' has no drop 'lychee-2025', nor has one under it: ask the city's operators",
+        {"organisation": "dalang"},
+    ),
+    "export-required": ("take the export first, and send its digest: nothing may be missed", {}),
+    "no-such-organisation": ("there is no organisation 'dalan'", {}),
+    "no-such-member": ("the ledger has no member 'm-1': their identity provider may", {}),
+    "no-such-segment": ("there is no segment 'local'", {}),
+    "organisation-invalid": (
+        "body: organisation.parent: no such organisation: did you mean 'dongguan'?",
+        {"errors": [{"field": "organisation.parent", "problem": "no such organisation: did you mean 'dongguan'?"}]},
+    ),
+    "member-invalid": (
+        "attributes.birthday: write month and day like 06-14; the year is kept nowhere",
+        {
+            "errors": [
+                {
+                    "field": "attributes.birthday",
+                    "problem": "write month and day like 06-14; the year is kept nowhere",
+                }
+            ]
+        },
+    ),
+    "predicate-invalid": (
+        "where.twon: unknown name: did you mean 'town'?",
+        {"errors": [{"field": "where.twon", "problem": "unknown name: did you mean 'town'?"}]},
+    ),
     "no-such-claim": (
         "the ledger has no claim lychee-2025.0.17: a claim of the last seconds may still be on its way",
         {},

@@ -60,7 +60,7 @@ class Gate:
         self._heads: dict[int, bytes] = {}
 
     def place(self, url: bytes) -> Place | None:
-        """Where a URL leads; None when that is not the gate's, or is a drop that is not in memory."""
+        """Where a URL leads; None when that is not the gate's: its drop is not in memory, or asks the ledger."""
         known = self._places.get(url)
         if known is not None:
             return known
@@ -68,6 +68,8 @@ class Gate:
         drop = self.use.drops.known(found[1].decode()) if found else None
         if found is None or drop is None:
             return None
+        if found[2] == b"ticket" and drop.spec.eligibility.asks_ledger:
+            return None  # the app asks it, and whoever is waited for there waits for nothing here
         if not self._places:
             asyncio.get_running_loop().call_later(_PLACES_KEPT_S, self._places.clear)
         place = self._places[url] = Place(drop, CLAIM_ROUTE if found[2] == b"claims" else TICKET_ROUTE)

@@ -54,6 +54,11 @@ class ClaimProtocol(HttpToolsProtocol):
         host, _ = trusted.get_trusted_client_address(b", ".join(forwarded).decode("latin-1"))
         return host or client
 
+    def shutdown(self) -> None:
+        """A stream without an end would hold up the process's own for as long as uvicorn waits."""
+        self.gate.use.ending.set()
+        super().shutdown()
+
     def data_received(self, data: bytes) -> None:
         self._segment_bytes = len(data)
         self._is_new_head = False

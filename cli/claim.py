@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from cli.client import Client
+from cli.gates import Answers, Location, Means, MemberToken, Slogan, passed
 from cli.options import AsJson, DataDir, DropArgument, Url, print_json
 
 Item = Annotated[str | None, typer.Option(help="The item's id.")]
@@ -15,18 +16,26 @@ def register(app: typer.Typer) -> None:
     @app.command()
     def ticket(
         drop: DropArgument,
-        token: Annotated[str, typer.Option(help="The member's session token.")],
+        token: MemberToken,
         item: Item = None,
         quantity: Quantity = None,
+        location: Location = None,
+        slogan: Slogan = None,
+        answers: Answers = None,
         as_json: AsJson = False,
         url: Url = None,
         data: DataDir = None,
     ) -> None:
-        """Take a ticket for one claim.
+        """Take a ticket for one claim, and pass what the drop asks before it: see `flashclaim gates`.
+
+        At a terminal you are asked for what no option says. A proof of work is worked out.
 
         Example:  flashclaim ticket lychee-2025 --token "$(flashclaim token member m-1)" --item box-5jin
+        Example:  flashclaim ticket moon --token "$T" --location 22.9,113.93 --slogan light --answer q1=2 --answer q3=1
         """
-        answer = Client(data, url, token).call("POST", f"/v1/drops/{drop}/ticket", _wish(item, quantity))
+        client = Client(data, url, token)
+        given = passed(client, drop, Means(location, slogan, answers or ()))
+        answer = client.call("POST", f"/v1/drops/{drop}/ticket", _wish(item, quantity) | given)
         print_json(answer) if as_json else print(answer["ticket"])
 
     @app.command()

@@ -52,6 +52,16 @@ class Client:
                 time.sleep(pause_s)
         return self._ask(method, path, body, sent)
 
+    def pages(self, path: str, name: str, key: str) -> list[dict[str, Any]]:
+        """All rows of a list that comes in pages; `key` is what the next page begins behind."""
+        found: list[dict[str, Any]] = []
+        page = self.call("GET", path)
+        while True:
+            found += page[name]
+            if page["next"] is None:
+                return found
+            page = self.call("GET", f"{path}?after={found[-1][key]}")
+
     def _ask(self, method: str, path: str, body: Any, headers: dict[str, str]) -> Any:
         if self._token:
             headers = {"Authorization": f"Bearer {self._token}", **headers}

@@ -1,11 +1,13 @@
 """`flashclaim drop …`: what an operator does to drops."""
 
+import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from cli.city_map import picture
 from cli.client import Client
 from cli.options import AsJson, DataDir, DropArgument, Token, Url, print_json, print_table, say
 
@@ -81,20 +83,33 @@ def show(
 @group.command(name="list")
 def list_(as_json: AsJson = False, url: Url = None, token: Token = None, data: DataDir = None) -> None:
     """List the drops."""
-    client = Client(data, url, token)
-    drops: list[dict[str, Any]] = []
-    query = ""
-    while True:
-        page = client.call("GET", f"/v1/drops{query}")
-        drops += page["drops"]
-        if page["next"] is None:
-            break
-        query = f"?after={page['next']}"
+    drops = Client(data, url, token).pages("/v1/drops", "drops", "id")
     if as_json:
         print_json(drops)
         return
     columns = ["id", "status", "opens_at", "closes_at", "revision"]
     print_table("drops", columns, [[drop[name] for name in columns] for drop in drops])
+
+
+@group.command(name="map")
+def map_(
+    drop: DropArgument, as_json: AsJson = False, url: Url = None, token: Token = None, data: DataDir = None
+) -> None:
+    """Show which towns are lit, by units that count for each: as a picture on a terminal, else as a table.
+
+    Example:  flashclaim drop map lychee-2025
+    """
+    found = Client(data, url, token).call("GET", f"/v1/drops/{drop}/map")
+    if as_json:
+        print_json(found)
+        return
+    if sys.stdout.isatty():
+        print(picture(found["towns"]))
+    else:
+        rows = [[town["number"], town["zh"], town["en"], town["units"]] for town in found["towns"]]
+        print_table(drop, ["number", "zh", "en", "units"], rows)
+    told = f"{found['lit']} of {len(found['towns'])} towns are lit, {found['units']} units"
+    say(told + ("" if found["is_ready"] else "; the store has not all of the drop's state"))
 
 
 def _register_act(group: typer.Typer, verb: str, meaning: str) -> None:

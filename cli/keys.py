@@ -15,7 +15,6 @@ from engine.errors import Misconfigured
 if TYPE_CHECKING:
     from engine.runtime.keyfile import Kind, Ring
 
-KINDS: tuple["Kind", ...] = ("ticket", "receipt")
 group = typer.Typer(no_args_is_help=True, help="Look at keys, rotate and retire them. No command shows a secret.")
 EnvFile = Annotated[
     Path | None,
@@ -32,9 +31,11 @@ def register(app: typer.Typer) -> None:
 @group.command()
 def show(as_json: AsJson = False, data: DataDir = None) -> None:
     """List the keys: ids, which one seals, since when, and a fingerprint to compare copies by."""
-    from engine.runtime.keyfile import required, ring_in
+    from engine.runtime.keyfile import KINDS, held, required, ring_in
 
-    rings = [ring_in(_given(kind) or required(_data_dir(data)), kind) for kind in KINDS]
+    given = {kind: _given(kind) for kind in KINDS}
+    kept = {} if given["ticket"] and given["receipt"] else required(_data_dir(data))
+    rings = [ring_in(given[kind] or kept, kind) for kind in KINDS if given[kind] or kind in held(kept)]
     rows = [
         {
             "kind": ring.kind,
@@ -55,7 +56,7 @@ def show(as_json: AsJson = False, data: DataDir = None) -> None:
 
 @group.command()
 def rotate(
-    kind: Annotated[Literal["ticket", "receipt", "session"], typer.Argument(help="Which keys.")],
+    kind: Annotated[Literal["ticket", "receipt", "instant", "session"], typer.Argument(help="Which keys.")],
     env_file: EnvFile = None,
     data: DataDir = None,
 ) -> None:
@@ -223,10 +224,10 @@ def _data_dir(data: Path | None) -> Path:
 
 def _state(ring: "Ring", key_id: int) -> str:
     if key_id == ring.current:
-        return "seals" if ring.kind == "ticket" else "signs"
+        return {"ticket": "seals", "receipt": "signs", "instant": "commits"}[ring.kind]
     if key_id == ring.waiting:
         return "waiting"
-    return "opens" if ring.kind == "ticket" else "verifies"
+    return {"ticket": "opens", "receipt": "verifies", "instant": "reveals"}[ring.kind]
 
 
 def _date(at: datetime | None) -> str:

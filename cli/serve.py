@@ -14,6 +14,8 @@ import typer
 from cli.options import DataDir, operator, say
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import uvicorn
     from fastapi import FastAPI
 
@@ -74,7 +76,7 @@ def worker(
         from prometheus_client import start_http_server
 
         start_http_server(metrics_port)
-    asyncio.run(_work(settings, name or f"{socket.gethostname()}-{os.getpid()}"))
+    asyncio.run(_work(settings, name or f"{socket.gethostname()}-{os.getpid()}", data))
 
 
 def migrate(
@@ -160,11 +162,14 @@ def _metrics_dir(workers: int) -> Iterator[None]:
         yield
 
 
-async def _work(settings: "Settings", name: str) -> None:
+async def _work(settings: "Settings", name: str, data_dir: "Path | None") -> None:
+    from engine.ledger.erase import Erasures
     from engine.ledger.ingest import writer_of
     from engine.ledger.persist import Persister
     from engine.ledger.reconcile import Reconciler
+    from engine.runtime import keyfile
     from engine.runtime.connections import open_stores
+    from engine.runtime.settings import load_settings
 
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -172,9 +177,16 @@ async def _work(settings: "Settings", name: str) -> None:
     async with open_stores(settings) as stores:
         await _refuse_unsafe(stores)
         worker = Persister(stores.redis, writer_of(stores.ledger), settings.partitions, name)
+
+        def take_up_keys() -> None:
+            stores.dealer.use_keys(load_settings(data_dir).instant_keyring)
+
         async with asyncio.TaskGroup() as group:
+            if data_dir is not None:
+                group.create_task(keyfile.watch(data_dir, stop, take_up_keys))
             group.create_task(worker.run(stop))
             group.create_task(Reconciler(stores, settings.partitions).run(stop))
+            group.create_task(Erasures(stores, settings.partitions).run(stop))
 
 
 async def _check(settings: "Settings") -> None:

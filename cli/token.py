@@ -43,17 +43,25 @@ def register(app: typer.Typer) -> None:
     @group.command()
     def operator(
         name: Annotated[str, typer.Argument(help="The operator's name, for the record of acts.")] = "operator",
+        organisation: Annotated[
+            str | None, typer.Option(help="Bound them to this organisation and those under it; otherwise the city's.")
+        ] = None,
         ttl_s: Ttl = 86_400,
         data: DataDir = None,
     ) -> None:
-        """Print an operator's session token."""
+        """Print an operator's session token.
+
+        Example:  flashclaim token operator li --organisation dalang
+        """
         from engine import ids as identifiers
         from engine.members.model import Session
         from engine.members.session import SessionTokens
         from engine.runtime.settings import load_settings
 
         checked = identifiers.member_id(name)
-        print(SessionTokens(load_settings(found_data_dir(data))).issue(Session(checked, checked, "operator"), ttl_s))
+        bound = None if organisation is None else identifiers.name(organisation, "organisation")
+        session = Session(checked, checked, "operator", organisation=bound)
+        print(SessionTokens(load_settings(found_data_dir(data))).issue(session, ttl_s))
 
 
 def _lines(source: Path | None) -> list[str]:

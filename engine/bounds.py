@@ -18,10 +18,27 @@ LONG_TEXT_CHARS_MAX = 4_000  # of a campaign's text, in each language: two scree
 CAMPAIGN_DAYS_MAX = 1_100  # three years; limits a day are worked out day by day, in 5 ms
 FAMILY_DROPS_MAX = 16  # of a campaign's drops that count together: each costs a batch a look at its claims
 PRIZES_MAX = 50_000  # of an instant drop: seven bytes each in the store
+CURVE_POINTS_MAX = 1_000  # of an instant drop; the verifier takes no more
+RULES_CHARS_MAX = 4_000  # of a language: two pages
 STOCK_MAX = 10_000_000  # per item; ten times the members of the largest city union
 LIMIT_PER_MEMBER_MAX = 1_000
 QUANTITY_MAX = LIMIT_PER_MEMBER_MAX  # two bytes in tickets, scripts and receipts
 SERIAL_MAX = 2_147_483_647  # of claims in one drop and partition: the ledger keeps it in four bytes with a sign
+
+# The tree of organisations: a city, its towns, groups of enterprises, enterprises.
+ORGANISATION_DEPTH_MAX = 8
+ORGANISATIONS_FILE_BYTES_MAX = 32_000_000  # a hundred thousand enterprises are about 10 MB
+
+# A member's attributes, and the conditions on them: judged at each ticket, in about a µs a condition.
+TEXT_CHARS_MAX = 200  # of an attribute, or of one text of a list
+TAGS_MAX = 50
+CONDITIONS_MAX = 200  # of one predicate
+CONDITION_VALUES_MAX = 10_000  # of one condition: more is a list of members
+PREDICATE_DEPTH_MAX = 8
+KNOWN_S = 1.0  # that a process takes what the ledger said of a member's lists and organisation
+KNOWN_MEMBERS_MAX = 10_000
+INTAKE_COPY_ROWS = 10_000  # of a CSV, in memory at once: 5 MB
+INTAKE_CHUNK_ROWS = 50_000  # written in one transaction: about a second
 
 # A batch: claims in one script call. 512 claims take Valkey about 1.5 ms.
 BATCH_CLAIMS_MAX = 512
@@ -48,12 +65,28 @@ RATES_AWAY_S = 5.0  # until it is asked again: meanwhile no claim waits for it
 DENY_ENTRIES_MAX = 200_000  # lines; read in half a second, 30 MB
 DENY_LOOK_S = 0.4  # between two looks at the deny file, so that a change is there within a second
 
+# The map. A map of 33 towns with five slogans each is about 8 kB; it is made once for all who watch.
+MAP_EVERY_S = 1.0  # between two looks of a process at a drop's tallies, while somebody watches
+MAP_WATCHERS_MAX = 2_000  # of a process, over all drops: where all change at once, 16 MB are sent in a second
+
 # Tickets and receipts: the longest is two 64-byte names, a drop id and the fixed part, in base64.
 TICKET_BYTES_MAX = 1 + 1 + 1 + DROP_ID_CHARS_MAX + 6 + 6 + 8 + 1 + 2 + 2 + 2 * (1 + MEMBER_ID_BYTES_MAX) + 16
 TICKET_CHARS_MAX = -(-TICKET_BYTES_MAX * 4 // 3)
 CLAIM_BODY_BYTES_MAX = 1_024
 CHALLENGE_S = 120  # how long a challenge is good: 18 bits take a slow phone's browser some seconds
 PROOF_BITS_MAX = 24  # 16 million hashes on average: a minute of such a phone
+# Gates. A quiz of 500 questions with four choices is about 300 kB of its drop's definition.
+QUIZ_BANK_MAX = 500
+QUIZ_QUESTIONS_MAX = 50
+QUIZ_CHOICES_MAX = 10
+QUIZ_ATTEMPTS_MAX = 100
+QUIZ_S_MAX = 86_400
+SLOGANS_MAX = 64  # a slogan's number is one byte in a ticket
+PASS_S = 600  # how long a gate's pass is good: a ticket is taken with it at once, and another is free
+# From the centre of a town to its farthest corner: nearer than this lies 99.8% of Dongguan's area (decision 14).
+TOWN_CENTRE_KM_MAX = 12.0
+OUTLINES_BYTES_MAX = 10_000_000
+OUTLINE_POINTS_MAX = 10_000  # of one town: looked at one by one, in a millisecond
 HEAD_BYTES_MAX = 65_536  # of a request that comes in pieces: eight session tokens of the longest kind
 REQUEST_S_MAX = 10.0  # for the head of any request, and for the whole of a claim
 # A phone that waits for the opening keeps its connection; longer than a proxy keeps its own (60 s), for a connection
@@ -67,6 +100,7 @@ REQUEST_BODY_BYTES_MAX = 1_048_576  # a drop of 64 items and 256 waves is about 
 # the default is six minutes without a ledger.
 OUTBOX_BYTES_MAX = 1_000_000_000
 OUTBOX_LOOK_S = 0.5  # between two looks; meanwhile 20,000 claims or 1.2 MB may come
+OUTBOX_RELIEF = 0.9  # of the bound: a full outbox is full until it is below this, for its size is an estimate
 OUTBOX_SAMPLES = 10  # nodes that the store weighs to tell a stream's size: 10 take it a few µs
 
 LEDGER_STATEMENT_S_MAX = 60.0  # for a worker's read, a rebuild, an audit
@@ -88,6 +122,8 @@ REBUILD_AGAIN_S = 30.0  # a rebuild that nobody asked for, and that was refused,
 RECOUNT_S = 3_600.0  # after it all rows of a drop are summed anew: half a second for a million
 RECONCILE_ROWS = 2_000  # in a round: 5 ms of each store
 
+ERASE_LOOK_S = 30.0  # between two looks whether an erasure that waits can be done
+
 # The vigil: the promises are called on a part of the history; a million claims take twenty minutes.
 VIGIL_S = 5.0
 VIGIL_ROWS = 4_000  # 50 ms of a worker
@@ -100,6 +136,7 @@ REBUILD_DRAIN_S_MAX = 120.0  # for the outbox to get into the ledger: a gigabyte
 assert BATCH_CLAIMS_MAX * BATCHES_IN_FLIGHT_MAX <= QUEUE_CLAIMS_MAX
 assert 2 * REMIND_S < HOMECOMING_GRACE_S
 assert ITEMS_MAX < 256
+assert SLOGANS_MAX < 256
 assert QUANTITY_MAX < 65_536
 assert MEMBER_ID_BYTES_MAX < 256
 assert TICKET_CHARS_MAX < 512

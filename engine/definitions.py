@@ -4,7 +4,7 @@ Unknown names are refused with the nearest known one; every fault is one sentenc
 all of them at once (up to a hundred).
 """
 
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping
 from difflib import get_close_matches
 from typing import Any, Self, TypeVar, get_args
 
@@ -17,7 +17,7 @@ from engine.bounds import FAULTS_TOLD_MAX, REQUEST_BODY_BYTES_MAX
 from engine.errors import Invalid
 
 Place = tuple[str | int, ...]
-Fault = tuple[Place, str]
+Faults = list[tuple[Place, str]]
 _Spec = TypeVar("_Spec", bound=BaseModel)
 _TAGS = ("[key]", "[any]", "[some]")  # in a fault's place: what pydantic puts there beside names and numbers
 
@@ -33,7 +33,7 @@ class DefinitionInvalid(Invalid):
         return cls("\n".join(lines), errors=[{"field": field, "problem": problem} for field, problem in told])
 
 
-class _StrictLoader(yaml.SafeLoader):
+class StrictLoader(yaml.SafeLoader):
     """YAML without the silent traps: a name that stands twice is a fault, not the last one wins."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
@@ -53,7 +53,7 @@ def from_yaml(text: str, source: str, invalid: type[DefinitionInvalid]) -> objec
     if len(text.encode()) > REQUEST_BODY_BYTES_MAX:
         raise invalid.of(source, [("", f"larger than {REQUEST_BODY_BYTES_MAX} bytes")])
     try:
-        return yaml.load(text, Loader=_StrictLoader)  # noqa: S506 (a subclass of SafeLoader)
+        return yaml.load(text, Loader=StrictLoader)  # noqa: S506 (a subclass of SafeLoader)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         place = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
@@ -75,7 +75,7 @@ def validated(
         raise invalid.of(source, [("id", error.detail)]) from None
 
 
-def refuse(faults: Sequence[Fault]) -> None:
+def refuse(faults: Faults) -> None:
     """Raise a `ValidationError` with every fault at its place; nothing where there is none."""
     if faults:
         raise ValidationError.from_exception_data(
@@ -116,7 +116,7 @@ def _sentence(detail: ErrorDetails, place: Place, model: type[BaseModel]) -> str
         case "timezone_aware":
             return "has no time zone: write it like 2025-06-14T10:00:00+08:00"
         case "literal_error" if place[-1] == "allocation":
-            return f"{value!r} is not built yet: only 'rush' is"
+            return f"{value!r} is not built yet: 'rush' and 'instant' are"
         case _:
             return f"{detail['msg'][0].lower()}{detail['msg'][1:]}{_shown(value)}"
 

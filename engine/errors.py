@@ -10,13 +10,14 @@ what to do, and the facts that help; it knows nothing of HTTP or of exit codes: 
     │   ├── (drops)            engine/drops/model.py: WrongStatus, StaleRevision, NoSuchDrop, DuplicateDrop
     │   ├── (campaigns)        engine/campaigns/model.py: NoSuchCampaign, DuplicateCampaign
     │   ├── (members)          engine/members/model.py: NotEligible
-    │   ├── (gates)            engine/gates/__init__.py: ProofRequired
+    │   ├── (gates)            engine/gates/: one file for each gate; service.py: NoSuchGate
     │   └── (rates)            engine/rates/denied.py: Denied
     ├── Invalid                the request itself is wrong: names the place and the field
     │   ├── (definitions)      engine/drops/spec.py: SpecInvalid; engine/campaigns/spec.py: CampaignInvalid
     │   ├── (campaigns)        engine/campaigns/review.py: ReviewRequired
     │   ├── (tickets)          engine/claims/ticket.py: TicketInvalid; receipt.py: ReceiptInvalid
-    │   └── (gates)            engine/gates/__init__.py: ProofInvalid
+    │   ├── (gates)            engine/gates/: one file for each gate; model.py: PassInvalid
+    │   └── (draws)            engine/draws/publication.py: DrawInvalid
     ├── Unavailable            nobody's fault here and now: try again
     │   ├── (claims)           engine/claims/model.py: Overloaded, OutcomeUnknown, StoreUnavailable, NotReady
     │   └── (rates)            engine/rates/model.py: SlowDown

@@ -18,6 +18,8 @@ Subject = NewType("Subject", str)
 _NAME = re.compile(rf"[a-z0-9][a-z0-9-]{{0,{DROP_ID_CHARS_MAX - 1}}}", re.ASCII)
 _MEMBER = re.compile(rf"[A-Za-z0-9][A-Za-z0-9._:@-]{{0,{MEMBER_ID_BYTES_MAX - 1}}}", re.ASCII)
 
+_ERASED = "~"
+
 
 class IdInvalid(Invalid):
     """A name that cannot be an identifier; the sentence says which characters can."""
@@ -49,6 +51,16 @@ def member_id(text: str) -> MemberId:
 def is_name(text: str) -> bool:
     """Whether a text can be a drop's, an item's or an organisation's id."""
     return _NAME.fullmatch(text) is not None
+
+
+def pseudonym(chance: bytes) -> str:
+    """What stands in the place of a member, and of a subject, that was erased; no id of anybody's begins as it does."""
+    return f"{_ERASED}{chance.hex()}"
+
+
+def is_pseudonym(text: str) -> bool:
+    """Whether a member or a subject was erased."""
+    return text.startswith(_ERASED)
 
 
 class ClaimId(NamedTuple):

@@ -69,16 +69,16 @@ async def _run(data_dir: Path, redis_url: str, postgres_url: str) -> int:
         drops = Drops(stores.redis, stores.scripts, stores.ledger, 1)
         claims = Claims(stores.scripts, stores.ledger, drops, settings, Backlog(stores.redis, 1, OUTBOX_BYTES_MAX))
         log = data_dir / "claims.jsonl"
-        with _timed(f"{count} claims, with tickets, receipts and a client log"):
+        with timed(f"{count} claims, with tickets, receipts and a client log"):
             await _rush(claims, await _launched(drops, count), count, log)
-        with _timed("the ledger has them"):
+        with timed("the ledger has them"):
             assert await wait_until_recorded(stores.redis, 1, 120)
         stop.set()
         await worker
-        with _timed("audit with the client log"):
+        with timed("audit with the client log"):
             report = await audit(stores, 1, settings.receipt_keyring, DROP, log)
         counts = f"accepted {report.accepted}, told {report.told}, in ledger {report.in_ledger}"
-        _say(f"{counts}: {report.differences} differences")
+        say(f"{counts}: {report.differences} differences")
         await _rebuild(stores)
         return 1 if report.differences else 0
 
@@ -119,21 +119,21 @@ async def _rush(claims: Claims, drop: Drop, count: int, path: Path) -> None:
 
 async def _rebuild(stores: Stores) -> None:
     work = Rebuild(stores, 1, DROP)
-    with _timed("rebuild, dry run"):
+    with timed("rebuild, dry run"):
         report = await work.report()
-    _say(f"{report.claims} claims, {len(report.other)} other, {len(report.only_in_ledger)} only in the ledger")
-    with _timed("rebuild from the ledger"):
+    say(f"{report.claims} claims, {len(report.other)} other, {len(report.only_in_ledger)} only in the ledger")
+    with timed("rebuild from the ledger"):
         await work.apply(Actor("million"), "measured")
 
 
 @contextmanager
-def _timed(what: str) -> Iterator[None]:
+def timed(what: str) -> Iterator[None]:
     began_s = time.perf_counter()
     yield
-    _say(f"{time.perf_counter() - began_s:7.1f} s  {what}")
+    say(f"{time.perf_counter() - began_s:7.1f} s  {what}")
 
 
-def _say(line: str) -> None:
+def say(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 

@@ -25,15 +25,17 @@ class Tally:
         self.latencies_ms: list[float] = []
         self.people_done = 0
 
-    def claim_answered(self, ticket: str, item: str, status: int, answer: dict[str, Any], took_ms: float) -> None:
-        """Count one answer to a claim for a unit of `item`."""
+    def claim_answered(
+        self, ticket: str, item: str, status: int, answer: dict[str, Any], took_ms: float, town: int = 0
+    ) -> None:
+        """Count one answer to a claim for a unit of `item`; `town` is the number of the member's town, 0 for none."""
         self.latencies_ms.append(took_ms)
         if status not in (200, 201):
             code = str(answer.get("code", status))
             self.answers[code] += 1
             if code == "sold-out":
                 now_ms = time.time() * 1000
-                refused = {"code": code, "drop_id": self._drop_id, "item": item, "quantity": 1}
+                refused = {"code": code, "drop_id": self._drop_id, "item": item, "quantity": 1, "town": town}
                 self._write({**refused, "sent_ms": int(now_ms - took_ms), "answered_ms": ceil(now_ms)})
             return
         self.answers["accepted" if status == 201 else "repeated"] += 1

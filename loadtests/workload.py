@@ -32,6 +32,12 @@ class Person:
     is_greedy: bool
     is_forger: bool
 
+    @property
+    def town_number(self) -> int:
+        """The number of the town, as tickets and client logs have it; 0 for none."""
+        found = towns.load().named(self.town)
+        return found.number if found else 0
+
 
 def people(seed: int, count: int, items: Sequence[str], weights: Sequence[int]) -> Iterator[Person]:
     """The people of a rush: `count` of them, wishing for items in proportion to the weights."""

@@ -125,6 +125,9 @@ end
 -- What the subjects have claimed on the other drops of the family, drop by drop; nil where one of them is not there.
 local function claimed_elsewhere()
   local found, ids = {}, {}
+  if drop.family == '' then
+    return found
+  end
   for id in string.gmatch(drop.family, '[^,]+') do
     ids[#ids + 1] = id
   end
@@ -169,8 +172,9 @@ local prizes = is_dealt and redis.call('GETRANGE', prizes_key, drop.dealt * PRIZ
   (drop.dealt + #requests) * PRIZE_BYTES - 1)
 local taken, serial, dealt = drop.taken, drop.serial, drop.dealt
 local first_serial = serial + 1
-local accepted, accepted_count, changed, taken_changed, tallied = {}, 0, {}, {}, {}
+local accepted, accepted_count, changed, taken_changed, towns_changed, tallied = {}, 0, {}, {}, {}, {}
 local at_bytes = '\0' .. _bytes(now, 6)
+local end_bytes = at_bytes .. '\0\0'  -- of a claim without town and slogan
 
 -- The campaign's limit that a claim would pass, as its verdict; nil when it passes none.
 local function passed_scope(subject, quantity)
@@ -233,7 +237,7 @@ local function decide(i)
   if units + quantity > drop.limit then
     return VERDICT.limit_reached .. ':' .. units .. ':' .. drop.limit
   end
-  local passed = passed_scope(subject, quantity)
+  local passed = scopes[1] and passed_scope(subject, quantity)
   if passed then
     return passed
   end
@@ -251,22 +255,24 @@ local function decide(i)
   end
   serial = serial + 1
   taken[item] = taken[item] + quantity
-  taken_changed['taken:' .. item] = taken[item]
+  taken_changed[item] = true
   if is_dealt and item ~= drop.items then
     dealt = dealt + 1
   end
+  local tail = end_bytes
   if town > 0 or slogan > 0 then
+    tail = at_bytes .. sub(request, TOWN, TOWN + 1)
     local tally, of_town = town .. ':' .. slogan, 'taken:' .. item .. ':' .. town
     tallied[tally] = (tallied[tally] or 0) + quantity
     if drop[of_town] then
       drop[of_town] = drop[of_town] + quantity
-      taken_changed[of_town] = drop[of_town]
+      towns_changed[of_town] = true
     end
   end
   -- Nonce, serial, item and quantity, not released, now, town and slogan.
   held_by[subject] = (value or '') .. sub(request, NONCE_FIRST, NONCE_LAST)
     .. string.char(floor(serial / 16777216), floor(serial / 65536) % 256, floor(serial / 256) % 256, serial % 256,
-      item, high, low) .. at_bytes .. sub(request, TOWN, TOWN + 1)
+      item, high, low) .. tail
   changed[subject] = true
   accepted_count = accepted_count + 1
   if is_dealt then
@@ -297,9 +303,13 @@ if accepted_count > 0 then
   end
   redis.call('HSET', claims_key, unpack(fields))
   fields = is_dealt and {'serial', serial, 'dealt', dealt} or {'serial', serial}
-  for name, value in pairs(taken_changed) do
-    fields[#fields + 1] = name
-    fields[#fields + 1] = value
+  for item in pairs(taken_changed) do
+    fields[#fields + 1] = 'taken:' .. item
+    fields[#fields + 1] = taken[item]
+  end
+  for of_town in pairs(towns_changed) do
+    fields[#fields + 1] = of_town
+    fields[#fields + 1] = drop[of_town]
   end
   redis.call('HSET', drop_key, unpack(fields))
   fields = {}

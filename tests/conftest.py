@@ -14,6 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from engine.claims import keys
 from engine.claims.durability import Durability
 from engine.claims.store import RedisStore
+from engine.draws.dealer import Dealer
 from engine.ledger import homes
 from engine.ledger.migrations import migrate
 from engine.ledger.schema import metadata
@@ -67,14 +68,14 @@ async def ledger(postgres_url: str) -> AsyncIterator[AsyncEngine]:
 
 
 @pytest.fixture
-async def stores(redis: "AsyncRedis", ledger: AsyncEngine) -> AsyncIterator[Stores]:
+async def stores(redis: "AsyncRedis", ledger: AsyncEngine, settings: Settings) -> AsyncIterator[Stores]:
     scripts = RedisStore(redis, Durability())
     home = await scripts.home()
     async with ledger.begin() as connection:
         for partition in range(PARTITIONS_AT_HOME):
             await redis.set(keys.home(partition), home)
             await homes.name(connection, partition, home)
-    yield Stores(redis, ledger, scripts)
+    yield Stores(redis, ledger, scripts, dealer=Dealer(settings.instant_keyring))
     scripts.close()
 
 
@@ -86,6 +87,7 @@ def settings(redis_url: str, postgres_url: str) -> Settings:
             "postgres_url": postgres_url,
             "ticket_keys": {1: "11" * 32},
             "receipt_keys": {1: "22" * 32},
+            "instant_keys": {1: "44" * 32},
             "session_secret": "a secret for the tests, long enough",
             "member_claims_per_second": 0,
             "invalid_tickets_per_second": 0,

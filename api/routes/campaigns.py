@@ -7,26 +7,28 @@ from typing import Annotated, Any, ClassVar
 from fastapi import APIRouter, Header, Query, Request
 from fastapi.responses import Response
 
+from api import scope
+from api.campaign_examples import CAMPAIGN, OUTLOOK, REVIEW
 from api.deps import JsonBody, OperatorDep, PageLimit, ServicesDep, SessionDep, only
-from api.examples import BODY, CAMPAIGN, OPERATORS, OUTLOOK, REVIEW, SIGNED_IN, declared, shown, taken
+from api.examples import BODY, BOUNDED, OPERATORS, SIGNED_IN, declared, shown, taken
 from api.routes.drops import revision_seen
+from api.scope import OwnCampaign
 from engine import ids
 from engine.campaigns.dryrun import Outlook
 from engine.campaigns.model import Campaign
 from engine.campaigns.service import Review
-from engine.campaigns.spec import CampaignInvalid, parse
+from engine.campaigns.spec import CampaignInvalid, changed, parse
 from engine.drops.figures import LiveFigures
 from engine.drops.membership import Period
 from engine.drops.model import Verb
 from engine.errors import Invalid, Unavailable
-from engine.members import store as members_store
 from engine.members.model import Session
 
 router = APIRouter(prefix="/v1", tags=["campaigns"], responses=declared("invalid", "too-large"))
 Responses = dict[int | str, dict[str, Any]]
 _CAMPAIGN: Responses = {200: shown({**CAMPAIGN, "status": "launched", "revision": 2}, "The campaign")}
 _DOING = ("store-unavailable", "not-ready", "stale-revision", "wrong-status")
-_STEERED = (*OPERATORS, *_DOING, "no-such-campaign", "duplicate-drop", "spec-invalid")
+_STEERED = (*BOUNDED, *_DOING, "no-such-campaign", "duplicate-drop", "spec-invalid")
 
 
 class CopyInvalid(Invalid):
@@ -38,7 +40,7 @@ class CopyInvalid(Invalid):
     status_code=201,
     responses={
         201: shown({**CAMPAIGN, "status": "draft", "revision": 1}, "Created as a draft, with its drops"),
-        **declared(*OPERATORS, *BODY, *_DOING, "campaign-invalid", "duplicate-campaign", "duplicate-drop"),
+        **declared(*BOUNDED, *BODY, *_DOING, "campaign-invalid", "duplicate-campaign", "duplicate-drop"),
     },
     openapi_extra=taken(CAMPAIGN),
 )
@@ -48,44 +50,56 @@ async def create(operator: OperatorDep, body: JsonBody, use: ServicesDep, respon
     The same body again finishes what was cut off.
     """
     spec = parse(body, "body", use.settings.towns)
+    await scope.check_names(use, operator, spec)
     return await _answer(use, await use.campaigns.create(spec, operator.member_id), response)
 
 
 @router.get("/campaigns", responses=declared(*OPERATORS, "invalid", "id-invalid"))
-async def listed(use: ServicesDep, _: OperatorDep, after: str | None = None, limit: PageLimit = 100) -> dict[str, Any]:
-    """Campaigns by id; `after` is the `next` of the page before."""
+async def listed(
+    use: ServicesDep, operator: OperatorDep, after: str | None = None, limit: PageLimit = 100
+) -> dict[str, Any]:
+    """Campaigns by id, those of the operator's organisation; `after` is the `next` of the page before."""
     if after is not None:
         ids.name(after, "after")
-    page = [_told(campaign) for campaign in await use.campaigns.listed(after, limit)]
+    among = await use.organisations.within(operator.organisation)
+    page = [_told(campaign) for campaign in await use.campaigns.listed(after, limit, among)]
     return {"campaigns": page, "next": page[-1]["id"] if len(page) == limit else None}
 
 
-@router.get("/campaigns/{campaign_id}", responses={**_CAMPAIGN, **declared(*OPERATORS, "no-such-campaign")})
-async def read(campaign_id: str, use: ServicesDep, _: OperatorDep, response: Response) -> dict[str, Any]:
+@router.get("/campaigns/{campaign_id}", responses={**_CAMPAIGN, **declared(*BOUNDED, "no-such-campaign")})
+async def read(campaign_id: OwnCampaign, use: ServicesDep, response: Response) -> dict[str, Any]:
     """One campaign, with its revision as ETag, and where each of its drops stands."""
     return await _answer(use, await use.campaigns.read(campaign_id), response)
 
 
 @router.post("/campaigns/{campaign_id}/launch", responses={**_CAMPAIGN, **declared(*_STEERED)})
-async def launch(campaign_id: str, use: ServicesDep, operator: OperatorDep, response: Response) -> dict[str, Any]:
+async def launch(
+    campaign_id: OwnCampaign, use: ServicesDep, operator: OperatorDep, response: Response
+) -> dict[str, Any]:
     """Launch all drops, each when it knows of all others. Sent again it finishes what was cut off."""
     return await _answer(use, await use.campaigns.act(campaign_id, Verb.LAUNCH, operator.member_id), response)
 
 
 @router.post("/campaigns/{campaign_id}/pause", responses={**_CAMPAIGN, **declared(*_STEERED)})
-async def pause(campaign_id: str, use: ServicesDep, operator: OperatorDep, response: Response) -> dict[str, Any]:
+async def pause(
+    campaign_id: OwnCampaign, use: ServicesDep, operator: OperatorDep, response: Response
+) -> dict[str, Any]:
     """Stop giving out on all drops; tickets stay good."""
     return await _answer(use, await use.campaigns.act(campaign_id, Verb.PAUSE, operator.member_id), response)
 
 
 @router.post("/campaigns/{campaign_id}/resume", responses={**_CAMPAIGN, **declared(*_STEERED)})
-async def resume(campaign_id: str, use: ServicesDep, operator: OperatorDep, response: Response) -> dict[str, Any]:
+async def resume(
+    campaign_id: OwnCampaign, use: ServicesDep, operator: OperatorDep, response: Response
+) -> dict[str, Any]:
     """Go on giving out on all drops, also on one that was paused alone."""
     return await _answer(use, await use.campaigns.act(campaign_id, Verb.RESUME, operator.member_id), response)
 
 
 @router.post("/campaigns/{campaign_id}/close", responses={**_CAMPAIGN, **declared(*_STEERED)})
-async def close(campaign_id: str, use: ServicesDep, operator: OperatorDep, response: Response) -> dict[str, Any]:
+async def close(
+    campaign_id: OwnCampaign, use: ServicesDep, operator: OperatorDep, response: Response
+) -> dict[str, Any]:
     """End all drops for good."""
     return await _answer(use, await use.campaigns.act(campaign_id, Verb.CLOSE, operator.member_id), response)
 
@@ -99,7 +113,7 @@ async def close(campaign_id: str, use: ServicesDep, operator: OperatorDep, respo
     openapi_extra=taken({"limits": {"in_all": 1}}),
 )
 async def amend(
-    campaign_id: str,
+    campaign_id: OwnCampaign,
     operator: OperatorDep,
     body: JsonBody,
     use: ServicesDep,
@@ -113,6 +127,7 @@ async def amend(
     seen = revision_seen(if_match)
     if not isinstance(body, dict):
         raise CampaignInvalid.of("amendment", [("", "expected names and values")])
+    await _check_change(use, operator, campaign_id, body)
     if dry_run:
         return _reviewed(await use.campaigns.review(campaign_id, body, seen))
     return await _answer(use, await use.campaigns.amend(campaign_id, body, seen, review, operator.member_id), response)
@@ -124,7 +139,7 @@ async def amend(
     responses={
         201: shown({**CAMPAIGN, "id": "mid-autumn-2027", "status": "draft", "revision": 1}, "The copy, a draft"),
         **declared(
-            *OPERATORS, *BODY, *_DOING, "no-such-campaign", "copy-invalid", "campaign-invalid", "id-invalid",
+            *BOUNDED, *BODY, *_DOING, "no-such-campaign", "copy-invalid", "campaign-invalid", "id-invalid",
             "duplicate-campaign", "duplicate-drop",
         ),
     },
@@ -134,7 +149,7 @@ async def amend(
     ),
 )  # fmt: skip
 async def copy(
-    campaign_id: str, operator: OperatorDep, body: JsonBody, use: ServicesDep, response: Response
+    campaign_id: OwnCampaign, operator: OperatorDep, body: JsonBody, use: ServicesDep, response: Response
 ) -> dict[str, Any]:
     """Copy a campaign to a new id: it opens on `opens_on`, and each of its times lies so many whole days off."""
     given = only(body, "id", "opens_on")
@@ -150,16 +165,19 @@ _OUTLOOK: Responses = {200: shown(OUTLOOK, "Each drop, and every reason why it g
 
 @router.get(
     "/campaigns/{campaign_id}/dry-run",
-    responses={**_OUTLOOK, **declared(*OPERATORS, "no-such-campaign", "id-invalid", "store-unavailable", "not-ready")},
+    responses={**_OUTLOOK, **declared(*BOUNDED, "no-such-campaign", "id-invalid", "store-unavailable", "not-ready")},
 )
-async def dry_run(campaign_id: str, member: str, request: Request, use: ServicesDep, _: OperatorDep) -> dict[str, Any]:
+async def dry_run(
+    campaign_id: OwnCampaign, member: str, request: Request, use: ServicesDep, operator: OperatorDep
+) -> dict[str, Any]:
     """Would this member get a ticket, and if not, why? Nothing is written, no attempt is used.
 
     A member's attributes are those of their row; what only their identity provider says is not known here.
     """
     asked = ids.member_id(member)
-    async with use.stores.ledger.connect() as connection:
-        session = await members_store.completed(connection, Session(asked, asked))
+    if operator.organisation is not None:
+        await use.members.read(asked, operator.organisation)  # which refuses another's, and who is not known
+    session = await use.members.completed(Session(asked, asked))
     campaign, found = await use.campaigns.dry_run(campaign_id, session, _figures(request, use), with_drafts=True)
     return _outlooks(campaign, session, found)
 
@@ -172,6 +190,16 @@ async def mine(campaign_id: str, request: Request, use: ServicesDep, session: Se
     """What the session's own member can expect of each drop of a campaign at this moment."""
     campaign, found = await use.campaigns.dry_run(campaign_id, session, _figures(request, use), with_drafts=False)
     return _outlooks(campaign, session, found)
+
+
+async def _check_change(use: ServicesDep, operator: Session, campaign_id: str, change: dict[str, Any]) -> None:
+    """Refuse what the campaign may not become for this operator; what makes none is for the amendment to tell."""
+    campaign = await use.campaigns.read(campaign_id)
+    try:
+        spec = changed(campaign.spec, change, draft=True, known_towns=use.settings.towns)
+    except CampaignInvalid:
+        return
+    await scope.check_names(use, operator, spec)
 
 
 def _figures(request: Request, use: ServicesDep) -> Callable[[str], Awaitable[LiveFigures]]:

@@ -6,9 +6,23 @@ from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
 from api import claim as claim_path
-from api import problems
-from api.deps import OperatorDep, PageLimit, ServicesDep, SessionDep
-from api.examples import BODY, CHALLENGE, CLAIM, OPERATORS, SIGNED_IN, TICKET, declared, shown, taken
+from api import problems, scope
+from api.deps import AskedSession, OperatorDep, PageLimit, ServicesDep, SessionDep, address_of, headers_of
+from api.examples import (
+    ASKED,
+    BODY,
+    BOUNDED,
+    CLAIM,
+    CLIENT_KEY_HEADER,
+    GATES,
+    GIVEN,
+    SIGNED_IN,
+    TICKET,
+    declared,
+    shown,
+    taken,
+)
+from api.scope import OwnClaim
 from engine.claims import history
 from engine.drops.model import NoSuchDrop
 from engine.ids import ClaimId
@@ -16,18 +30,19 @@ from engine.ids import ClaimId
 router = APIRouter(prefix="/v1", tags=["claims"], responses=declared("invalid", "too-large"))
 _ITEM = {"item": {"type": ["string", "null"]}, "quantity": {"type": ["integer", "null"]}}
 _WISH = taken({"item": "box-5jin", "quantity": 1}, _ITEM, required=False)
+_TEXT = {"type": ["string", "null"]}
+_DEGREES = {"type": "number"}
+_PLACE = {
+    "type": ["object", "null"],
+    "properties": {"lat": _DEGREES, "lon": _DEGREES},
+    "required": ["lat", "lon"],
+    "additionalProperties": False,
+}
 _TICKET_WISH = taken(
-    {"item": "box-5jin", "quantity": 1, "proof": "AQEBl2wF8xq5xV1mB0aQ3k7Zr2c4YtPq.2k9f"},
-    {**_ITEM, "proof": {"type": ["string", "null"]}},
+    {"item": "box-5jin", "quantity": 1, **GIVEN},
+    {**_ITEM, "list": _TEXT, "location": _PLACE, "slogan": _TEXT, "quiz": _TEXT, "proof": _TEXT},
     required=False,
 )
-_CLIENT_KEY_HEADER = {
-    "name": "X-Client-Key",
-    "in": "header",
-    "schema": {"type": "string", "maxLength": 64},
-    "description": "A partner's app names itself; counted when `client_claims_per_second` is set.",
-    "example": "town-app-7",
-}
 _TICKET_HEADER = {
     "name": "Authorization",
     "in": "header",
@@ -42,34 +57,17 @@ _TICKET_HEADER = {
     responses={
         200: shown(TICKET, "A ticket for one claim"),
         **declared(
-            *SIGNED_IN, *BODY, "not-open", "closed", "not-eligible", "no-such-drop", "claim-invalid", "not-ready",
-            "denied", "slow-down", "proof-required", "proof-invalid",
+            *SIGNED_IN, *BODY, *ASKED, *GATES, "claim-invalid",
         ),
     },
-    openapi_extra={**_TICKET_WISH, "parameters": [_CLIENT_KEY_HEADER]},
+    openapi_extra={**_TICKET_WISH, "parameters": [CLIENT_KEY_HEADER]},
 )  # fmt: skip
-async def issue_ticket(drop_id: str, request: Request, use: ServicesDep, session: SessionDep) -> Response:
+async def issue_ticket(drop_id: str, request: Request, use: ServicesDep, session: AskedSession) -> Response:
     """Take a ticket, at any time up to the close, also before the opening. One ticket, one claim."""
-    address, given, body = _address(request), _headers(request), await request.body()
-    client_key, member = given.get(b"x-client-key"), session.member_id.encode()
-    use.control.check_asker(address, client_key, member)
-    if use.control.shared is not None:
-        await use.control.shared.spend(use.control.tickets.wanted(address, client_key, member))
-    drop = await use.drops.shown(drop_id, to_operator=session.role == "operator")
-    return problems.response(claim_path.ticketed(use.claims, given, body, session, drop))
-
-
-@router.get(
-    "/drops/{drop_id}/challenge",
-    responses={
-        200: shown(CHALLENGE, "What to work out, for the `proof` of a ticket request; `gate` is null: nothing"),
-        **declared("session-invalid", "no-such-drop", "not-ready"),
-    },
-)
-async def challenge(drop_id: str, use: ServicesDep, session: SessionDep) -> dict[str, Any]:
-    """What a drop asks for before it gives a ticket; good for the session's member and this drop, for two minutes."""
-    drop = await use.drops.shown(drop_id, to_operator=session.role == "operator")
-    return {**(use.claims.challenge(session, drop) or {"gate": None})}
+    given, body = headers_of(request), await request.body()
+    drop = await scope.shown(use, drop_id, session)
+    known = await use.members.known(session, drop.spec.eligibility)
+    return problems.response(claim_path.ticketed(use.claims, given, body, session, drop, known))
 
 
 @router.post(
@@ -84,11 +82,11 @@ async def challenge(drop_id: str, use: ServicesDep, session: SessionDep) -> dict
             "slow-down", "denied", "overloaded", "outcome-unknown", "store-unavailable", "not-ready",
         ),
     },
-    openapi_extra={**_WISH, "parameters": [_TICKET_HEADER, _CLIENT_KEY_HEADER]},
+    openapi_extra={**_WISH, "parameters": [_TICKET_HEADER, CLIENT_KEY_HEADER]},
 )  # fmt: skip
 async def claim(drop_id: str, request: Request, use: ServicesDep) -> Response:
     """Claim with a ticket. After any failure send the same ticket again: it answers the same claim."""
-    address, given, body = _address(request), _headers(request), await request.body()
+    address, given, body = address_of(request), headers_of(request), await request.body()
     ticket, wish = claim_path.admitted(use.claims, use.control, lambda: address, given, body)
     if use.control.shared is not None:
         await use.control.shared.spend(use.control.claims.wanted(address, given.get(b"x-client-key"), ticket.member))
@@ -114,14 +112,14 @@ async def my_claims(
 @router.post(
     "/claims/{claim_id}/release",
     responses=declared(
-        *OPERATORS, "no-such-claim", "already-released", "id-invalid", "not-ready", "outcome-unknown",
+        *BOUNDED, "no-such-claim", "already-released", "id-invalid", "not-ready", "outcome-unknown",
         "store-unavailable",
     ),
 )  # fmt: skip
-async def release(claim_id: str, use: ServicesDep, operator: OperatorDep, reason: str = "") -> dict[str, Any]:
+async def release(claim_id: OwnClaim, use: ServicesDep, operator: OperatorDep, reason: str = "") -> dict[str, Any]:
     """Give a claim's units back to its drop, exactly once. Its ticket never claims again."""
-    released_at = await use.claims.release(ClaimId.parse(claim_id), operator.member_id, reason[:200])
-    return {"claim_id": claim_id, "released_at": released_at}
+    released_at = await use.claims.release(claim_id, operator.member_id, reason[:200])
+    return {"claim_id": str(claim_id), "released_at": released_at}
 
 
 @router.post(
@@ -141,14 +139,6 @@ async def verify_receipt(request: Request, use: ServicesDep) -> dict[str, Any]:
         "serial": body.claim_id.serial,
         "claimed_at": claim_path.instant(body.at_ms),
     }
-
-
-def _address(request: Request) -> str:
-    return request.client.host if request.client is not None else ""
-
-
-def _headers(request: Request) -> dict[bytes, bytes]:
-    return dict(reversed(request.headers.raw))  # of a header that stands twice the first counts
 
 
 def _header(request: Request, name: str) -> bytes | None:

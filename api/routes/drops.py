@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator, Mapping
+from contextlib import suppress
 from dataclasses import asdict
 from types import MappingProxyType
 from typing import Annotated, Any, ClassVar
@@ -11,21 +12,34 @@ from fastapi import APIRouter, Depends, Header, Request
 from fastapi.responses import Response
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 
+from api import scope
 from api.deps import ActorDep, AskerDep, JsonBody, OperatorDep, PageLimit, Services, ServicesDep, only
-from api.examples import BODY, DROP, OPERATORS, declared, shown, taken
+from api.examples import BODY, BOUNDED, DROP, OPERATORS, declared, shown, taken
+from api.scope import OwnDrop
 from engine import ids
 from engine.claims import history
 from engine.drops.figures import LiveFigures
 from engine.drops.model import Drop, NoSuchDrop
 from engine.drops.spec import SpecInvalid, located, parse
 from engine.errors import Invalid, Unavailable
+from engine.members.model import Session
+from engine.members.predicate import Predicate
+from engine.members.service import PredicateInvalid, parsed
 
 router = APIRouter(prefix="/v1/drops", tags=["drops"], responses=declared("invalid", "too-large"))
 LIVE_EVERY_S = 1.0
 Responses = dict[int | str, dict[str, Any]]
 _DROP: Responses = {200: shown({**DROP, "status": "launched", "revision": 2}, "The drop")}
-_SHOWN: Responses = declared("no-such-drop", "session-invalid", "identity-unavailable", "not-ready")
-_PROBLEMS = (*OPERATORS, "no-such-drop", "wrong-status", "stale-revision", "store-unavailable", "not-ready", "invalid")
+SHOWN: Responses = declared("no-such-drop", "session-invalid", "identity-unavailable", "not-ready")
+_PROBLEMS = (
+    *BOUNDED,
+    "no-such-drop",
+    "wrong-status",
+    "stale-revision",
+    "store-unavailable",
+    "not-ready",
+    "invalid",
+)
 
 
 def _act(*more: str) -> Responses:
@@ -39,7 +53,7 @@ async def shown_drop(drop_id: str, use: ServicesDep, asker: AskerDep) -> Drop:
     nobody has, or the answers would tell which drafts there are.
     """
     try:
-        return await use.drops.shown(drop_id, to_operator=asker.is_operator)
+        return await scope.shown(use, drop_id, asker.session)
     except NoSuchDrop:
         if asker.failure is not None:
             raise asker.failure from None
@@ -47,7 +61,7 @@ async def shown_drop(drop_id: str, use: ServicesDep, asker: AskerDep) -> Drop:
 
 
 ShownDrop = Annotated[Drop, Depends(shown_drop)]
-_PUBLIC: dict[str, Any] = {"security": [{}]}  # beside the session that FastAPI declares: none will do
+PUBLIC: dict[str, Any] = {"security": [{}]}  # beside the session that FastAPI declares: none will do
 
 
 _BY_CAMPAIGN = "a campaign says which drops are its own: name the drop in the campaign (`flashclaim campaign`)"
@@ -63,40 +77,48 @@ class RevisionRequired(Invalid):
     responses={
         201: shown({**DROP, "status": "draft", "revision": 1}, "Created as a draft"),
         **declared(
-            *OPERATORS, *BODY, "spec-invalid", "duplicate-drop", "idempotency-key-reused", "store-unavailable",
+            *BOUNDED, *BODY, "spec-invalid", "duplicate-drop", "idempotency-key-reused", "store-unavailable",
             "not-ready",
         ),
     },
     openapi_extra=taken(DROP),
 )  # fmt: skip
-async def create(actor: ActorDep, body: JsonBody, use: ServicesDep, response: Response) -> dict[str, Any]:
+async def create(
+    actor: ActorDep, operator: OperatorDep, body: JsonBody, use: ServicesDep, response: Response
+) -> dict[str, Any]:
     """Create a drop as a draft; the body is the drop as in examples/lychee-2025.yaml, in JSON."""
     if isinstance(body, dict) and "campaign" in body:
         raise SpecInvalid.of("body", [("campaign", _BY_CAMPAIGN)])
-    return _answer(await use.drops.create(parse(body, "body", use.settings.towns), actor), response)
+    spec = parse(body, "body", use.settings.towns)
+    await _check_names(use, operator, spec.organisation, spec.eligibility)
+    return _answer(await use.drops.create(spec, actor), response)
 
 
 @router.get("", responses=declared(*OPERATORS, "invalid", "id-invalid"))
 async def listed(
     use: ServicesDep,
-    _: OperatorDep,
+    operator: OperatorDep,
     after: str | None = None,
     limit: PageLimit = 100,
 ) -> dict[str, Any]:
-    """Drops by id; `after` is the `next` of the page before."""
+    """Drops by id, those of the operator's organisation; `after` is the `next` of the page before."""
     if after is not None:
         ids.name(after, "after")
-    page = [_shown(drop) for drop in await use.drops.listed(after, limit)]
+    among = await use.organisations.within(operator.organisation)
+    page = [_shown(drop) for drop in await use.drops.listed(after, limit, among)]
     return {"drops": page, "next": page[-1]["id"] if len(page) == limit else None}
 
 
-@router.get("/{drop_id}", responses={**_DROP, **_SHOWN}, openapi_extra=_PUBLIC)
-async def read(drop: ShownDrop, response: Response) -> dict[str, Any]:
+@router.get("/{drop_id}", responses={**_DROP, **SHOWN}, openapi_extra=PUBLIC)
+async def read(drop: ShownDrop, asker: AskerDep, response: Response) -> dict[str, Any]:
     """One drop, with its revision as ETag. Anybody may read it, once it was launched; a draft is for operators.
 
+    Only an operator sees a quiz's bank of questions, with the answers, and which list a drop is for.
     A session token that does not hold is told only where without one the answer would be 404.
     """
-    return _answer(drop, response)
+    shown = _answer(drop, response)
+    is_operator = asker.session is not None and asker.session.role == "operator"
+    return shown if is_operator else {**shown, "gates": drop.spec.gates.public()}
 
 
 @router.patch(
@@ -105,8 +127,9 @@ async def read(drop: ShownDrop, response: Response) -> dict[str, Any]:
     openapi_extra=taken({"limit_per_member": 2}),
 )
 async def amend(
-    drop_id: str,
+    drop_id: OwnDrop,
     actor: ActorDep,
+    operator: OperatorDep,
     body: JsonBody,
     use: ServicesDep,
     response: Response,
@@ -116,6 +139,7 @@ async def amend(
     seen = revision_seen(if_match)
     if not isinstance(body, dict):
         raise SpecInvalid("amendment: expected names and values", errors=[])
+    await _check_change(use, operator, body)
     change = located(body, use.settings.towns)
     await _refuse_of_campaign(use, drop_id, body)
     return _answer(await use.drops.amend(drop_id, change, seen, actor), response)
@@ -132,26 +156,26 @@ def revision_seen(if_match: str | None) -> int:
 
 
 @router.post("/{drop_id}/launch", responses=_act("spec-invalid"))
-async def launch(drop_id: str, use: ServicesDep, actor: ActorDep, response: Response) -> dict[str, Any]:
+async def launch(drop_id: OwnDrop, use: ServicesDep, actor: ActorDep, response: Response) -> dict[str, Any]:
     """Make a draft claimable from its opening on."""
     await _refuse_of_campaign(use, drop_id)
     return _answer(await use.drops.launch(drop_id, actor), response)
 
 
 @router.post("/{drop_id}/pause", responses=_act())
-async def pause(drop_id: str, use: ServicesDep, actor: ActorDep, response: Response) -> dict[str, Any]:
+async def pause(drop_id: OwnDrop, use: ServicesDep, actor: ActorDep, response: Response) -> dict[str, Any]:
     """Stop giving out; tickets stay good."""
     return _answer(await use.drops.pause(drop_id, actor), response)
 
 
 @router.post("/{drop_id}/resume", responses=_act())
-async def resume(drop_id: str, use: ServicesDep, actor: ActorDep, response: Response) -> dict[str, Any]:
+async def resume(drop_id: OwnDrop, use: ServicesDep, actor: ActorDep, response: Response) -> dict[str, Any]:
     """Go on giving out."""
     return _answer(await use.drops.resume(drop_id, actor), response)
 
 
 @router.post("/{drop_id}/close", responses=_act())
-async def close(drop_id: str, use: ServicesDep, actor: ActorDep, response: Response) -> dict[str, Any]:
+async def close(drop_id: OwnDrop, use: ServicesDep, actor: ActorDep, response: Response) -> dict[str, Any]:
     """End a drop for good."""
     return _answer(await use.drops.close(drop_id, actor), response)
 
@@ -164,7 +188,7 @@ async def close(drop_id: str, use: ServicesDep, actor: ActorDep, response: Respo
     ),
 )
 async def restock(
-    drop_id: str, actor: ActorDep, body: JsonBody, use: ServicesDep, response: Response
+    drop_id: OwnDrop, actor: ActorDep, body: JsonBody, use: ServicesDep, response: Response
 ) -> dict[str, Any]:
     """Add units of an item: `{"item": "box-5jin", "quantity": 100}`."""
     given = only(body if isinstance(body, dict) else {}, "item", "quantity")
@@ -172,8 +196,11 @@ async def restock(
     return _answer(change, response)
 
 
-@router.get("/{drop_id}/report", responses=declared(*OPERATORS, "no-such-drop", "store-unavailable", "not-ready"))
-async def report(drop_id: str, use: ServicesDep, _: OperatorDep) -> dict[str, Any]:
+@router.get(
+    "/{drop_id}/report",
+    responses=declared(*BOUNDED, "no-such-drop", "store-unavailable", "not-ready"),
+)
+async def report(drop_id: OwnDrop, use: ServicesDep) -> dict[str, Any]:
     """What was given out, counted in the ledger, beside what the store says."""
     drop, live = await use.drops.read(drop_id), await use.drops.live(drop_id)
     async with use.stores.ledger.connect() as connection:
@@ -197,18 +224,19 @@ async def report(drop_id: str, use: ServicesDep, _: OperatorDep) -> dict[str, An
 @router.get(
     "/{drop_id}/live",
     response_class=EventSourceResponse,
-    responses=_SHOWN,
-    openapi_extra=_PUBLIC,
+    responses=SHOWN,
+    openapi_extra=PUBLIC,
 )
 async def live(drop: ShownDrop, request: Request, use: ServicesDep) -> AsyncIterator[ServerSentEvent]:
     """Live figures as server-sent events, one a second: stock, released, taken, left for each item."""
     feed: LiveFeed = request.app.state.live
-    while True:
+    while not use.ending.is_set():
         try:
             yield ServerSentEvent(event="figures", data=asdict(await feed.figures(use, drop.id)))
         except Unavailable as error:
             yield ServerSentEvent(event="unavailable", data={"code": error.code, "detail": error.detail})
-        await asyncio.sleep(LIVE_EVERY_S)
+        with suppress(TimeoutError):
+            await asyncio.wait_for(use.ending.wait(), LIVE_EVERY_S)
 
 
 class LiveFeed:
@@ -234,6 +262,24 @@ async def _refuse_of_campaign(use: Services, drop_id: str, change: Mapping[str, 
     if campaign is not None:
         problem = f"{drop_id!r} is a drop of {campaign.id!r}: amend and launch it there (`flashclaim campaign`)"
         raise SpecInvalid.of("drop", [("campaign", problem)])
+
+
+async def _check_names(use: Services, operator: Session, organisation: str, eligibility: Predicate) -> None:
+    """Refuse what is another organisation's, and names that stand for nothing."""
+    await use.organisations.check_own(operator.organisation, organisation, f"drop of {organisation!r}")
+    await use.organisations.check_known([organisation], SpecInvalid, "organisation")
+    await use.members.check_named(eligibility, SpecInvalid, "eligibility")
+
+
+async def _check_change(use: Services, operator: Session, change: dict[str, Any]) -> None:
+    """The same for an amendment; what makes no legal drop is for the amendment to tell."""
+    organisation, predicate = change.get("organisation"), Predicate()
+    with suppress(PredicateInvalid):
+        predicate = parsed(change.get("eligibility", {}), "eligibility")
+    if isinstance(organisation, str) and ids.is_name(organisation):
+        await _check_names(use, operator, organisation, predicate)
+    else:
+        await use.members.check_named(predicate, SpecInvalid, "eligibility")
 
 
 def _answer(drop: Drop, response: Response) -> dict[str, Any]:

@@ -9,15 +9,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal, NamedTuple
+from zoneinfo import ZoneInfo
 
 from engine.claims.model import Closed, Decision, NotOpen, Verdict, refusal
 from engine.claims.wire import StoredClaim
 from engine.drops.figures import LiveFigures
 from engine.drops.membership import Period, scopes_from, scopes_text
 from engine.drops.model import Drop, Status, from_ms
-from engine.drops.spec import Eligibility
 from engine.errors import FlashclaimError
-from engine.members.model import NotEligible, Session, check
+from engine.gates import GATES
+from engine.members.model import Session, refusals
+from engine.members.predicate import Known
 
 Stops = Literal["ticket", "claim"]
 
@@ -27,6 +29,14 @@ class Reason(NamedTuple):
 
     stops: Stops
     error: FlashclaimError
+
+
+class Asker(NamedTuple):
+    """Who asks, what the ledger says of them as far as a drop asks, and the zone that says which day it is."""
+
+    session: Session
+    known: Known
+    zone: ZoneInfo
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,13 +61,13 @@ class Outlook:
 
 
 def outlook(
-    drop: Drop, session: Session, claims: Mapping[str, Sequence[StoredClaim]], figures: LiveFigures, now_ms: int
+    drop: Drop, asker: Asker, claims: Mapping[str, Sequence[StoredClaim]], figures: LiveFigures, now_ms: int
 ) -> Outlook:
     """The outlook of a session's member on a drop; `claims` are their subject's on each drop of the family."""
     held = sum(claim.quantity for claim in claims.get(drop.id, ()) if not claim.released)
     limits = [_own_limit(drop, held), *_campaign_limits(drop, claims, now_ms)]
     reasons = [
-        *(Reason("ticket", error) for error in _before_ticket(drop, session, now_ms)),
+        *(Reason("ticket", error) for error in _before_ticket(drop, asker, now_ms)),
         *(Reason("claim", error) for error in _before_claim(drop, limits, figures, now_ms)),
     ]
     return Outlook(
@@ -72,27 +82,22 @@ def outlook(
 _TOLD = ("limit", "limit_per_person", "held", "remaining", "counts_anew_at")
 
 
-def ineligible(eligibility: Eligibility, attributes: Mapping[str, str]) -> Iterator[NotEligible]:
-    """Every condition that a member does not meet."""
-    for name, condition in eligibility.items():
-        try:
-            check({name: condition}, attributes)
-        except NotEligible as error:
-            yield error
-
-
 def asked(drop: Drop) -> Iterator[Mapping[str, object]]:
-    """What the drop asks of whoever wants a ticket."""
-    if drop.spec.proof_of_work is not None:
-        yield {"gate": "proof-of-work", "bits": drop.spec.proof_of_work.bits}
+    """What the drop asks of whoever wants a ticket, in the gates' order, and as anybody may read it."""
+    parts = drop.spec.gates.public()
+    for gate in GATES:
+        if gate.stands(drop):
+            part = parts[gate.name.replace("-", "_")]
+            yield {"gate": gate.name, **(part if isinstance(part, Mapping) else {})}
 
 
-def _before_ticket(drop: Drop, session: Session, now_ms: int) -> Iterator[FlashclaimError]:
+def _before_ticket(drop: Drop, asker: Asker, now_ms: int) -> Iterator[FlashclaimError]:
     if drop.status is Status.DRAFT:
-        yield NotOpen("not launched yet: come back later", opens_at=drop.spec.opens_at)
+        yield NotOpen("not launched yet: come back later", opens_at=drop.spec.opens_at, retry_after_s=60)
     if drop.status is Status.CLOSED or now_ms >= drop.closes_ms:
         yield Closed("closed: this drop takes no more claims")
-    yield from ineligible(drop.spec.eligibility, session.attributes)
+    today = from_ms(now_ms).astimezone(asker.zone).date()
+    yield from refusals(drop.spec.eligibility, asker.session, today, asker.known)
 
 
 def _before_claim(

@@ -10,6 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any
+from zoneinfo import ZoneInfo
 
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
@@ -18,7 +19,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from engine import ids
 from engine.bounds import LEDGER_LOCK_TIMEOUT
 from engine.campaigns import dryrun, review, store
-from engine.campaigns.dryrun import Outlook
+from engine.campaigns.dryrun import Asker, Outlook
 from engine.campaigns.model import (
     Campaign,
     DuplicateCampaign,
@@ -38,10 +39,11 @@ from engine.claims.wire import StoredClaim, unpack_stored
 from engine.drops.figures import LiveFigures
 from engine.drops.model import Drop, NoSuchDrop, Status, Verb
 from engine.drops.service import Drops
-from engine.drops.spec import Eligibility
 from engine.ids import partition_of
 from engine.ledger import migrations
 from engine.members.model import Session
+from engine.members.predicate import Predicate
+from engine.members.service import Members
 from engine.towns import Towns
 
 FiguresOf = Callable[[str], Awaitable[LiveFigures]]
@@ -62,12 +64,23 @@ class Review:
 class Campaigns:
     """The campaign service of one process."""
 
-    def __init__(self, redis: "Redis", ledger: AsyncEngine, drops: Drops, partitions: int, towns: Towns) -> None:
+    def __init__(
+        self,
+        redis: "Redis",
+        ledger: AsyncEngine,
+        drops: Drops,
+        members: Members,
+        partitions: int,
+        towns: Towns,
+        zone: ZoneInfo,
+    ) -> None:
         self._redis = redis
         self._ledger = ledger
         self._drops = drops
+        self._members = members
         self._partitions = partitions
         self._towns = towns
+        self._zone = zone  # says which day it is, for birthdays
         self._turn = asyncio.Lock()  # an act holds a connection and needs others: one act at a time leaves enough
 
     async def create(self, spec: CampaignSpec, actor: str, copied_from: str | None = None) -> Campaign:
@@ -123,7 +136,9 @@ class Campaigns:
                 (limit, await store.over(connection, after.counting, limit.after, limit.since, limit.till))
                 for limit in review.limit_changes(campaign.spec, after, now)
             ]
-            eligibility = await _eligibility_changes(connection, campaign.spec, after)
+            eligibility = await self._eligibility_changes(
+                connection, campaign.spec, after, now.astimezone(self._zone).date()
+            )
         return Review(
             token=review.token(campaign_id, expected_revision, change),
             differences=review.differences(campaign.spec, after),
@@ -143,10 +158,10 @@ class Campaigns:
         async with self._ledger.connect() as connection:
             return _found(await store.read(connection, _checked(campaign_id)), campaign_id)
 
-    async def listed(self, after_id: str | None, limit: int) -> list[Campaign]:
-        """Campaigns by id, from the one after `after_id` on."""
+    async def listed(self, after_id: str | None, limit: int, among: Sequence[str] | None = None) -> list[Campaign]:
+        """Campaigns by id, from the one after `after_id` on; only those of some organisations, if given."""
         async with self._ledger.connect() as connection:
-            return await store.listed(connection, after_id, limit)
+            return await store.listed(connection, after_id, limit, among)
 
     async def drops(self, campaign: Campaign) -> list[Drop]:
         """The campaign's drops that there are, in its own order."""
@@ -162,7 +177,11 @@ class Campaigns:
             raise _no_such(campaign_id)
         drops = [drop for drop in await self._known(campaign) if with_drafts or drop.status is not Status.DRAFT]
         now, held = await self._held(session.subject, [drop.id for drop in drops])
-        return campaign, [dryrun.outlook(drop, session, held, await figures_of(drop.id), now) for drop in drops]
+        found = []
+        for drop in drops:
+            asker = Asker(session, await self._members.known(session, drop.spec.eligibility), self._zone)
+            found.append(dryrun.outlook(drop, asker, held, await figures_of(drop.id), now))
+        return campaign, found
 
     async def _known(self, campaign: Campaign) -> list[Drop]:
         """As `drops`, but as they were within the last second: members ask this in crowds."""
@@ -225,24 +244,24 @@ class Campaigns:
     async def _drops_of(self, spec: CampaignSpec) -> dict[str, Drop]:
         return await self._drops.read_all([drop.id for drop in spec.drops])
 
-
-async def _eligibility_changes(
-    connection: AsyncConnection, before: CampaignSpec, after: CampaignSpec
-) -> list[tuple[str, int, int]]:
-    """Members who gain and who lose each drop whose eligibility changes. What drops share is counted once."""
-    counted: list[tuple[Eligibility, Eligibility, tuple[int, int]]] = []
-    found = []
-    for drop in after.drops:
-        old = before.drop(drop.id)
-        if old is None or old.eligibility == drop.eligibility:
-            continue
-        pair = old.eligibility, drop.eligibility
-        known = next((change for *of, change in counted if of == [*pair]), None)
-        if known is None:
-            known = await store.eligible_change(connection, *pair)
-            counted.append((*pair, known))
-        found.append((drop.id, *known))
-    return found
+    async def _eligibility_changes(
+        self, connection: AsyncConnection, before: CampaignSpec, after: CampaignSpec, today: date
+    ) -> list[tuple[str, int, int]]:
+        """Members who gain and who lose each drop whose eligibility changes. What drops share is counted once."""
+        counted: list[tuple[Predicate, Predicate, tuple[int, int]]] = []
+        found = []
+        for drop in after.drops:
+            old = before.drop(drop.id)
+            if old is None or old.eligibility == drop.eligibility:
+                continue
+            pair = old.eligibility, drop.eligibility
+            known = next((change for *of, change in counted if of == [*pair]), None)
+            if known is None:
+                named = await self._members.named(*pair)
+                known = await store.eligible_change(connection, *pair, today, named)
+                counted.append((*pair, known))
+            found.append((drop.id, *known))
+        return found
 
 
 def _checked(campaign_id: str) -> str:

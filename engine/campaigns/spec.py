@@ -14,12 +14,15 @@ from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
 
 from engine import ids
 from engine.bounds import CAMPAIGN_DAYS_MAX, DROP_ID_CHARS_MAX, FAMILY_DROPS_MAX, LONG_TEXT_CHARS_MAX
-from engine.definitions import DefinitionInvalid, Fault, from_yaml, nearest, refuse, validated
+from engine.definitions import DefinitionInvalid, Faults, from_yaml, nearest, refuse, validated
+from engine.drops.fields import Identifier, Texts, printable, twice
+from engine.drops.gates import Gates
 from engine.drops.membership import Limits, Membership, zone_name
-from engine.drops.spec import AMENDABLE, DropSpec, Eligibility, Identifier, SpecInvalid, Texts, Work, amended, printable
+from engine.drops.spec import AMENDABLE, DropSpec, SpecInvalid, amended, town_faults
+from engine.members.predicate import Eligibility, Predicate
 from engine.towns import Towns
 
-INHERITED = ("organisation", "opens_at", "closes_at", "eligibility", "proof_of_work")
+INHERITED = ("organisation", "opens_at", "closes_at", "eligibility", "gates")
 LongText = Annotated[
     str, Field(min_length=1, max_length=LONG_TEXT_CHARS_MAX), AfterValidator(lambda text: _printable_lines(text))
 ]
@@ -46,12 +49,12 @@ class _Outline(BaseModel):
     closes_at: AwareDatetime
     time_zone: Annotated[str, Field(max_length=60), AfterValidator(zone_name)]
     limits: Limits = Limits()
-    eligibility: Eligibility = {}
-    proof_of_work: Work | None = None
+    eligibility: Eligibility = Predicate()
+    gates: Gates = Gates()
 
     @model_validator(mode="after")
     def _has_a_window(self) -> Self:
-        faults: list[Fault] = []
+        faults: Faults = []
         if self.closes_at <= self.opens_at:
             words = f"the campaign ends ({self.closes_at}) before it starts ({self.opens_at})"
             faults.append((("closes_at",), words))
@@ -90,6 +93,11 @@ class CampaignSpec(_Outline):
             return self.counts
         return tuple(drop.id for drop in self.drops if drop.allocation not in _COUNT_NOT)
 
+    @property
+    def organisations(self) -> tuple[str, ...]:
+        """Whose campaign it is, and whose drops stand in it; each once."""
+        return tuple(dict.fromkeys((self.organisation, *(drop.organisation for drop in self.drops))))
+
     def placed(self) -> tuple[DropSpec, ...]:
         """The drops as the drop service has them: each knows the campaign, and which drops count together with it."""
         return tuple(drop.model_copy(update={"campaign": self._membership(drop.id)}) for drop in self.drops)
@@ -112,15 +120,13 @@ class CampaignSpec(_Outline):
             return Membership(id=self.id, time_zone=self.time_zone, drops=(drop_id,))
         return Membership(id=self.id, time_zone=self.time_zone, limits=self.limits, drops=self.counting)
 
-    def _drop_faults(self) -> list[Fault]:
-        faults: list[Fault] = []
-        seen: set[str] = set()
+    def _drop_faults(self) -> Faults:
+        faults = twice([drop.id for drop in self.drops], "drops")
         for index, drop in enumerate(self.drops):
-            if drop.id in seen:
-                faults.append((("drops", index, "id"), f"{drop.id!r} stands twice: give each drop its own id"))
-            seen.add(drop.id)
             if drop.campaign is not None:
                 faults.append((("drops", index, "campaign"), "leave it out: the drop is of the campaign it stands in"))
+            if drop.instant is not None and drop.instant.committed is not None:
+                faults.append((("drops", index, "instant", "committed"), "leave it out: it comes by the launch"))
             for name, is_inside in (
                 ("opens_at", self.opens_at <= drop.opens_at),
                 ("closes_at", drop.closes_at <= self.closes_at),
@@ -130,9 +136,9 @@ class CampaignSpec(_Outline):
                     faults.append((("drops", index, name), f"{moment} is outside the campaign's window"))
         return faults
 
-    def _count_faults(self) -> list[Fault]:
+    def _count_faults(self) -> Faults:
         known, counts = {drop.id for drop in self.drops}, self.counts or ()
-        faults: list[Fault] = []
+        faults: Faults = []
         for index, drop_id in enumerate(counts):
             if drop_id not in known:
                 faults.append((("counts", index), f"the campaign has no such drop{nearest(drop_id, sorted(known))}"))
@@ -152,13 +158,25 @@ def parse_yaml(text: str, source: str) -> CampaignSpec:
 
 
 def parse(data: object, source: str, known_towns: Towns | None = None) -> CampaignSpec:
-    """The campaign that decoded YAML or JSON defines; raises `CampaignInvalid` with every fault."""
+    """The campaign that decoded YAML or JSON defines, in a city of some towns; raises `CampaignInvalid`."""
     if not isinstance(data, Mapping):
         raise CampaignInvalid.of(source, [("", "expected names and values, as in examples/mid-autumn.yaml")])
     try:
-        return validated(CampaignSpec, data, source, CampaignInvalid, towns=known_towns)
+        found = validated(CampaignSpec, data, source, CampaignInvalid, towns=known_towns)
     except CampaignInvalid as error:
         raise CampaignInvalid.of(source, _once(data, [*_outline_faults(data), *_faults(error)])) from None
+    if known_towns is not None and (faults := _town_faults(found, known_towns)):
+        raise CampaignInvalid.of(source, faults)
+    return found
+
+
+def _town_faults(spec: CampaignSpec, known_towns: Towns) -> list[tuple[str, str]]:
+    own = [(index, drop) for index, drop in enumerate(spec.drops) if drop.gates != spec.gates]
+    return town_faults(spec.gates, known_towns) + [
+        (f"drops.{index}.{field}", problem)
+        for index, drop in own
+        for field, problem in town_faults(drop.gates, known_towns)
+    ]
 
 
 def _faults(error: CampaignInvalid) -> list[tuple[str, str]]:
@@ -284,6 +302,7 @@ def _copied_id(drop_id: str, old_id: str, new_id: str) -> str:
     return new_id + drop_id.removeprefix(old_id) if drop_id.startswith(f"{old_id}-") else f"{new_id}-{drop_id}"
 
 
+# Of drops, waves, allotments, an instant win's curve. An item may be called the same; its stock is no text.
 _MOMENTS = frozenset({"opens_at", "closes_at", "at", "until"})
 
 
@@ -295,7 +314,7 @@ def _moved(told: Any, zone: ZoneInfo, days: timedelta) -> Any:
         return told
     return {
         name: later(datetime.fromisoformat(part), zone, days).isoformat()
-        if name in _MOMENTS
+        if name in _MOMENTS and isinstance(part, str)
         else _moved(part, zone, days)
         for name, part in told.items()
     }

@@ -1,21 +1,22 @@
 """The ledger's side of campaigns: read one, list them, record an act, and count whom an amendment concerns."""
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import date, datetime
 from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, Row, and_, func, select, text, true
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy import Row, and_, cast, func, literal, select, text
+from sqlalchemy.dialects.postgresql import JSONB, JSONPATH, insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from engine.bounds import LEDGER_LOCK_TIMEOUT
 from engine.campaigns.model import Campaign
 from engine.campaigns.spec import CampaignSpec
 from engine.drops.model import Status
-from engine.drops.spec import Eligibility
 from engine.ledger import actions
 from engine.ledger.actions import Action
 from engine.ledger.schema import campaigns, claims, members
+from engine.members.predicate import Predicate
+from engine.members.selection import Named, selection
 
 
 async def read(connection: AsyncConnection, campaign_id: str) -> Campaign | None:
@@ -38,11 +39,24 @@ async def now(connection: AsyncConnection) -> datetime:
     return found
 
 
-async def listed(connection: AsyncConnection, after_id: str | None, limit: int) -> list[Campaign]:
-    """Campaigns in the order of their ids, from the one after `after_id` on; a page by primary key."""
+async def listed(
+    connection: AsyncConnection, after_id: str | None, limit: int, among: Sequence[str] | None = None
+) -> list[Campaign]:
+    """Campaigns in the order of their ids, from the one after `after_id` on; a page by primary key.
+
+    Only those that are, with all their drops, some organisations', if given.
+    """
     query = select(campaigns).order_by(campaigns.c.id).limit(limit)
     if after_id is not None:
         query = query.where(campaigns.c.id > after_id)
+    if among is not None:
+        spec = campaigns.c.spec
+        of_drops = func.jsonb_path_query_array(spec, cast("$.drops[*].organisation", JSONPATH), type_=JSONB)
+        query = query.where(
+            func.jsonb_build_array(spec["organisation"], type_=JSONB)
+            .op("||")(of_drops)
+            .contained_by(literal(list(among), JSONB))
+        )
     return [_campaign(row) for row in await connection.execute(query)]
 
 
@@ -110,23 +124,16 @@ async def claims_on(connection: AsyncConnection, drop_ids: Sequence[str]) -> dic
     return {drop_id: int(count) for drop_id, count in rows}
 
 
-async def eligible_change(connection: AsyncConnection, before: Eligibility, after: Eligibility) -> tuple[int, int]:
+async def eligible_change(
+    connection: AsyncConnection, before: Predicate, after: Predicate, today: date, named: Named
+) -> tuple[int, int]:
     """How many members that the ledger knows are eligible after and were not before, and the reverse (one scan)."""
-    old, new = selection(before), selection(after)
+    old, new = (func.coalesce(selection(predicate, today, named), False) for predicate in (before, after))
     row = await connection.execute(
         select(func.count().filter(and_(new, ~old)), func.count().filter(and_(old, ~new))).select_from(members)
     )
     gained, lost = row.one()
     return gained, lost
-
-
-def selection(eligibility: Eligibility) -> ColumnElement[bool]:
-    """The condition on a row of `members` that an eligibility is, as `engine.members.model.check` decides it."""
-    parts = (
-        func.coalesce(members.c.attributes[name].astext.in_(condition.in_), False)
-        for name, condition in eligibility.items()
-    )
-    return and_(true(), *parts)
 
 
 def _state(campaign: Campaign) -> dict[str, Any]:

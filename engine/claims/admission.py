@@ -2,16 +2,19 @@
 
 from collections.abc import Sequence
 from typing import ClassVar
+from zoneinfo import ZoneInfo
 
 from engine.bounds import QUANTITY_MAX
 from engine.claims.keyring import Keyring
-from engine.claims.model import Claim, Decision, Verdict, refusal
+from engine.claims.model import Claim, Closed, Decision, NotOpen, Verdict, refusal
 from engine.claims.receipt import sign
 from engine.claims.ticket import Ticket, TicketInvalid
 from engine.claims.wire import FIXED_BYTES, ITEM_AT, WINDOW_BYTES
-from engine.drops.model import Drop
+from engine.drops.model import Drop, Status, from_ms
 from engine.errors import FlashclaimError, Invalid
 from engine.ids import partition_of
+from engine.members.model import Session, check
+from engine.members.predicate import NOTHING_KNOWN, Known
 
 _ITEM_BYTE = WINDOW_BYTES + ITEM_AT
 _MEMBER_LENGTH_BYTE = WINDOW_BYTES + FIXED_BYTES
@@ -21,6 +24,19 @@ class ClaimInvalid(Invalid):
     """The item or the quantity does not fit the drop or the ticket; `field` names which."""
 
     code: ClassVar[str] = "claim-invalid"
+
+
+def check_asker(drop: Drop, session: Session, now_ms: int, zone: ZoneInfo, known: Known = NOTHING_KNOWN) -> None:
+    """Whether a member may have a ticket, apart from what gates ask; raises `NotOpen`, `Closed`, `NotEligible`.
+
+    `zone` says which day it is, for birthdays; `known` is what the ledger says of the member.
+    """
+    if drop.status is Status.DRAFT:
+        raise NotOpen("not launched yet: come back later", opens_at=drop.spec.opens_at, retry_after_s=60)
+    if drop.status is Status.CLOSED or now_ms >= drop.closes_ms:
+        raise Closed("closed: this drop takes no more claims")
+    if not drop.spec.eligibility.is_empty:
+        check(drop.spec.eligibility, session, from_ms(now_ms).astimezone(zone).date(), known)
 
 
 def item_number(drop: Drop, item: str | None) -> int:
@@ -43,6 +59,18 @@ def checked_quantity(quantity: int | None) -> int:
     return quantity
 
 
+def wish(drop: Drop, item: str | None, quantity: int | None) -> tuple[int, int]:
+    """The item's number and the quantity that are asked for, 0 for none; a play of an instant win is one of the blank,
+    and the store says what it got. Raises `ClaimInvalid`."""
+    if drop.spec.instant is None:
+        return item_number(drop, item), checked_quantity(quantity)
+    if item is not None:
+        raise ClaimInvalid(f"item: drop {drop.id!r} is an instant win: what a play wins is not chosen", field="item")
+    if quantity not in (None, 1):
+        raise ClaimInvalid(f"quantity: {quantity} is not 1: one ticket of {drop.id!r} is one play", field="quantity")
+    return len(drop.spec.items), 1
+
+
 def argument(drop: Drop, ticket: Ticket, item: str | None, quantity: int | None) -> bytes:
     """What the claim script is asked: the ticket's own bytes, with item and quantity fixed.
 
@@ -56,7 +84,7 @@ def argument(drop: Drop, ticket: Ticket, item: str | None, quantity: int | None)
     fixed_quantity = asked[_ITEM_BYTE + 1] << 8 | asked[_ITEM_BYTE + 2]
     if item is None and quantity is None and fixed_item and fixed_quantity:
         return asked
-    wanted_item, wanted_quantity = item_number(drop, item), checked_quantity(quantity)
+    wanted_item, wanted_quantity = wish(drop, item, quantity)
     if fixed_item and wanted_item not in (0, fixed_item):
         held = drop.spec.items[fixed_item - 1].id
         raise ClaimInvalid(f"item: this ticket is for {held!r}; take another for {item!r}", field="item")

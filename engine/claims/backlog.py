@@ -9,7 +9,7 @@ from prometheus_client import Gauge
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from engine.bounds import OUTBOX_LOOK_S, OUTBOX_SAMPLES
+from engine.bounds import OUTBOX_LOOK_S, OUTBOX_RELIEF, OUTBOX_SAMPLES
 from engine.claims import keys
 
 OUTBOX_BYTES = Gauge(
@@ -46,7 +46,7 @@ class Backlog:
         for partition in range(self._partitions):
             size = await self._redis.memory_usage(keys.outbox(partition), samples=OUTBOX_SAMPLES) or 0
             OUTBOX_BYTES.labels(str(partition)).set(size)
-            if size > self._bytes_max:
+            if size > self._bytes_max * (OUTBOX_RELIEF if partition in self.full else 1):
                 full.add(partition)
         if full != self.full:
             _log.error("outbox past its bound" if full else "outbox within its bound", partitions=sorted(full))

@@ -13,24 +13,27 @@ from typing import ClassVar, NamedTuple
 import structlog
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from engine import gates
 from engine.bounds import LEDGER_FIRST_WORD_S, REMIND_S
 from engine.claims import admission, history, receipt, store
 from engine.claims.backlog import Backlog
 from engine.claims.batcher import Answer, AnswerOf, Batcher, Turns, Waiter
-from engine.claims.model import Claim, Closed, NoSuchClaim, NotOpen, NotReady, Overloaded
+from engine.claims.model import Claim, NoSuchClaim, NotReady, Overloaded
 from engine.claims.store import Believed, ScriptStore
 from engine.claims.ticket import Ticket, open_, seal
 from engine.claims.wire import NONCE_BYTES, ClaimRequest
-from engine.drops.model import Drop, Status, from_ms
+from engine.drops.model import Drop, from_ms
 from engine.drops.service import Drops
 from engine.errors import Refused, Unavailable
+from engine.gates.model import Given, Passed
+from engine.gates.service import Gates
 from engine.ids import ClaimId, DropId
 from engine.ledger import homes
-from engine.members.model import Session, check
+from engine.members.model import Session
+from engine.members.predicate import NOTHING_KNOWN, Known
 from engine.runtime.connections import LEDGER_AWAY
 from engine.runtime.settings import Settings
 
+_NOTHING = Given()
 _log = structlog.get_logger(__name__)
 RENEW_S = 0.1  # between two looks at the ledger while a drop is fenced: each batch would ask for the same
 
@@ -40,18 +43,24 @@ class AlreadyReleased(Refused):
 
 
 class IssuedTicket(NamedTuple):
-    """A new ticket and when it may be shown, in ms since 1970."""
+    """A new ticket, when it may be shown, in ms since 1970, and what its member has passed for it."""
 
     ticket: str
     not_before_ms: int
     expires_at_ms: int
+    passed: Passed
 
 
 class Claims:
     """The claim service of one process; `drain` before the process ends."""
 
     def __init__(
-        self, script_store: ScriptStore, ledger: AsyncEngine, drops: Drops, settings: Settings, backlog: Backlog
+        self,
+        script_store: ScriptStore,
+        ledger: AsyncEngine,
+        drops: Drops,
+        settings: Settings,
+        backlog: Backlog,
     ) -> None:
         self._store = script_store
         self._ledger = ledger
@@ -59,7 +68,8 @@ class Claims:
         self._backlog = backlog
         self._partitions = settings.partitions
         self._ticket_ttl_ms = settings.ticket_ttl_s * 1000
-        self._towns = settings.towns
+        self._towns, self._zone = settings.towns, settings.zone
+        self.gates = Gates(ledger, settings)
         self.use_keys(settings)
         self._turns = Turns()
         self._renewed_s = float("-inf")
@@ -70,41 +80,44 @@ class Claims:
     def use_keys(self, settings: Settings) -> None:
         """Seal, sign, open and verify with these settings' keys from now on."""
         self._ticket_keys, self._receipt_keys = settings.ticket_keyring, settings.receipt_keyring
+        self.gates.use_keys(settings)
 
     def issue_ticket(
-        self, session: Session, drop: Drop, item: str | None, quantity: int | None, proof: str | None = None
+        self,
+        session: Session,
+        drop: Drop,
+        item: str | None,
+        quantity: int | None,
+        given: Given = _NOTHING,
+        known: Known = NOTHING_KNOWN,
     ) -> IssuedTicket:
-        """A ticket for one claim by the session's member; before the opening too. `proof` is for the drop's gate.
+        """A ticket for one claim by the session's member; before the opening too. `given` is for the drop's gates.
 
-        Raises `NotOpen` for a draft, `Closed`, `NotEligible`, `ClaimInvalid`, `ProofRequired`, `ProofInvalid`.
+        `known` is what the ledger says of the member, where the drop's eligibility asks for it (`asks_ledger`).
+
+        Raises `NotOpen` for a draft, `Closed`, `NotEligible`, `ClaimInvalid`, and the gates' refusals.
         """
-        spec, now_ms = drop.spec, round(time.time() * 1000)
-        if drop.status is Status.DRAFT:
-            raise NotOpen("not launched yet: come back later", opens_at=spec.opens_at, retry_after_s=60)
-        if drop.status is Status.CLOSED or now_ms >= drop.closes_ms:
-            raise Closed("closed: this drop takes no more claims")
-        check(spec.eligibility, session.attributes)
+        now_ms = round(time.time() * 1000)
+        admission.check_asker(drop, session, now_ms, self._zone, known)
         expires_ms = min(drop.closes_ms, max(now_ms, drop.opens_ms) + self._ticket_ttl_ms)
+        wanted, units = admission.wish(drop, item, quantity)
+        passed = self.gates.check(session, drop, given)
         request = ClaimRequest(
             nonce=secrets.token_bytes(NONCE_BYTES),
-            item=admission.item_number(drop, item),
-            quantity=admission.checked_quantity(quantity),
+            item=wanted,
+            quantity=units,
             member=session.member_id,
             subject=session.subject,
-            town=self._town(session) if spec.allotments else 0,
+            town=passed.town or (self._town(session) if drop.spec.allotments else 0),
+            slogan=passed.slogan,
         )
-        gates.check(self._ticket_keys, drop, session, proof, now_ms)
         ticket = seal(self._ticket_keys, drop.id, request, drop.opens_ms, expires_ms)
-        return IssuedTicket(ticket, drop.opens_ms, expires_ms)
+        return IssuedTicket(ticket, drop.opens_ms, expires_ms, passed)
 
     def _town(self, session: Session) -> int:
         """The number of the town that a member belongs to; 0 where it is not known."""
-        town = self._towns.named(session.attributes.get("town", ""))
+        town = self._towns.named(str(session.attributes.get("town", "")))
         return 0 if town is None else town.number
-
-    def challenge(self, session: Session, drop: Drop) -> Mapping[str, object] | None:
-        """What the drop asks of the session's member before a ticket; None when it asks for nothing."""
-        return gates.challenge(self._ticket_keys, drop, session, round(time.time() * 1000))
 
     def open_ticket(self, text: str | bytes) -> Ticket:
         """The ticket that a text stands for; raises `TicketInvalid`."""

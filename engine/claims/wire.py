@@ -10,7 +10,8 @@ A ticket's window and request, cut out as they stand, are the argument of the sc
 """
 
 import struct
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 NONCE_BYTES = 8
@@ -115,3 +116,13 @@ def unpack_prizes(packed: bytes) -> tuple[Prize, ...]:
     return tuple(
         Prize(int.from_bytes(packed[at : at + 6], "big"), packed[at + 6]) for at in range(0, len(packed), PRIZE_BYTES)
     )
+
+
+def unpack_tallies(hashes: Iterable[Mapping[bytes, bytes]]) -> Counter[tuple[int, int]]:
+    """The units by town and slogan that the tallies of some partitions say together."""
+    found: Counter[tuple[int, int]] = Counter()
+    for fields in hashes:
+        for name, units in fields.items():
+            town, slogan = map(int, name.split(b":"))
+            found[town, slogan] += int(units)
+    return found

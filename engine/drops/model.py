@@ -6,7 +6,8 @@ service or from the outbox, whichever comes first; so both sides always agree on
 """
 
 import secrets
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -14,6 +15,7 @@ from hashlib import blake2b
 from typing import Any, ClassVar, NamedTuple
 
 from engine.bounds import STOCK_MAX
+from engine.drops import instant_rules
 from engine.drops.membership import scopes_text
 from engine.drops.spec import DropSpec, SpecInvalid, Wave, amended, parse
 from engine.errors import Invalid, Refused
@@ -105,7 +107,7 @@ class Control:
 
     `at` is the store's time of the act; `act` is its id (`Actor.act`), by which the same act applied twice is
     recognised; `change` holds what the verb needs: `{"spec": …}` for create and amend, `{"item", "quantity"}` for
-    restock, `{"pause", …}` for rebuild (engine/ledger/rebuild.py).
+    restock, `{"pause", …}` for rebuild (engine/ledger/rebuild.py), `{"committed": …}` for the launch of an instant win.
     """
 
     verb: Verb
@@ -153,7 +155,8 @@ def after(drop: Drop | None, control: Control) -> Drop:
     if control.verb is Verb.CREATE:
         if drop is not None:
             raise DuplicateDrop(f"there is a drop {drop.id!r} already: choose another id", drop_id=drop.id)
-        return Drop(DropSpec.model_validate(control.change["spec"]), Status.DRAFT, control.revision, epoch=1)
+        spec = _uncommitted(DropSpec.model_validate(control.change["spec"]))
+        return Drop(spec, Status.DRAFT, control.revision, epoch=1)
     if drop is None:
         raise NoSuchDrop("there is no such drop")
     starts, ends = _STEPS[control.verb]
@@ -179,13 +182,19 @@ def _changed_spec(drop: Drop, control: Control) -> DropSpec:
         return _restocked(drop, control)
     if control.verb is Verb.AMEND:
         return _amended(drop, control)
-    return drop.spec
+    return instant_rules.committed(drop.spec, control.change) if control.verb is Verb.LAUNCH else drop.spec
+
+
+def _uncommitted(spec: DropSpec) -> DropSpec:
+    if spec.instant and spec.instant.committed:
+        raise SpecInvalid("instant.committed: it comes by the launch, leave it out", field="instant.committed")
+    return spec
 
 
 def _amended(drop: Drop, control: Control) -> DropSpec:
     changed = amended(drop.spec, control.change["spec"], draft=drop.status is Status.DRAFT)
     if drop.status is Status.DRAFT:
-        return changed
+        return _uncommitted(changed)
     # Claims that were made within the old window must lie within the new one.
     if changed.opens_at != drop.spec.opens_at and control.at >= drop.spec.opens_at:
         raise SpecInvalid(f"opens_at: drop {drop.id!r} has opened already, pause it instead", field="opens_at")
@@ -196,6 +205,8 @@ def _amended(drop: Drop, control: Control) -> DropSpec:
 
 def _restocked(drop: Drop, control: Control) -> DropSpec:
     item_id, quantity = control.change["item"], control.change["quantity"]
+    if drop.spec.instant:
+        raise RestockInvalid(f"the prizes of {drop.id!r} were committed to at its launch: make another drop of more")
     if drop.item_index(item_id) is None:
         known = ", ".join(item.id for item in drop.spec.items)
         raise RestockInvalid(f"drop {drop.id!r} has no item {item_id!r}: it has {known}", field="item")
@@ -219,16 +230,28 @@ def split(stock: int, partitions: int, partition: int) -> int:
     return share + (partition < rest)
 
 
-def store_fields(drop: Drop, partitions: int, partition: int) -> dict[str, str]:
+def shares(
+    drop: Drop, partitions: int, partition: int, prizes: Sequence[tuple[int, int]] = ()
+) -> list[tuple[int, int, int]]:
+    """What is released in a partition: (at ms, item, units); the prizes of an instant win as its sequence has them."""
+    dealt = Counter(item for _, item in prizes)
+    blank = len(drop.spec.items)
+    found = []
+    for wave in drop.spec.releases():
+        for item_id, quantity in wave.stock.items():
+            number = drop.item_index(item_id) or 0
+            is_prize = drop.spec.instant is not None and number != blank
+            units = dealt[number] if is_prize else split(quantity, partitions, partition)
+            found.append((to_ms(wave.at), number, units))
+    return found
+
+
+def store_fields(drop: Drop, partitions: int, partition: int, prizes: Sequence[tuple[int, int]] = ()) -> dict[str, str]:
     """The fields of the drop's hash in one partition that a control sets; counters are not among them.
 
-    `waves` is `at_ms:item:quantity` joined by commas, cut into the partition's share.
+    `waves` is `at_ms:item:quantity` joined by commas, cut into the partition's share; `prizes` is the partition's
+    sequence of an instant win.
     """
-    releases = (
-        f"{to_ms(wave.at)}:{drop.item_index(item_id)}:{split(quantity, partitions, partition)}"
-        for wave in drop.spec.releases()
-        for item_id, quantity in wave.stock.items()
-    )
     return {
         "status": str(drop.status),
         "epoch": str(drop.epoch),
@@ -236,14 +259,14 @@ def store_fields(drop: Drop, partitions: int, partition: int) -> dict[str, str]:
         "closes_ms": str(drop.closes_ms),
         "limit": str(drop.spec.limit_per_member),
         "items": str(len(drop.spec.items)),
-        "waves": ",".join(releases),
+        "waves": ",".join(":".join(map(str, share)) for share in shares(drop, partitions, partition, prizes)),
         "allotments": ",".join(
             f"{drop.item_index(part.item)}:{part.number}:{split(part.stock, partitions, partition)}:{to_ms(part.until)}"
             for part in drop.spec.allotments
         ),
         "family": ",".join(drop.relatives),
         "scopes": scopes_text(drop.spec.campaign, drop.spec.opens_at, drop.spec.closes_at),
-        "prizes": "0",
+        "prizes": str(len(prizes)),
     }
 
 

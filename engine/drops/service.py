@@ -18,13 +18,16 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 import lua
-from engine import ids
+from engine import ids, towns
 from engine.bounds import LEDGER_LOCK_TIMEOUT
 from engine.claims import keys
 from engine.claims.model import NotReady, StoreUnavailable
 from engine.claims.outbox import control_text
 from engine.claims.store import ScriptStore
+from engine.claims.wire import Prize, pack_prizes, unpack_tallies
+from engine.draws.dealer import CommitmentBroken, Dealer
 from engine.drops import store
+from engine.drops.city_map import CityMap, draw
 from engine.drops.figures import LiveFigures, sum_up
 from engine.drops.model import (
     Actor,
@@ -41,8 +44,9 @@ from engine.drops.model import (
     store_fields,
     to_ms,
 )
-from engine.drops.spec import DropSpec
+from engine.drops.spec import DropSpec, check_towns
 from engine.ledger import actions, migrations
+from engine.towns import Towns
 
 CACHE_S = 1.0  # how long a process may act on what a drop looked like; limits and stock are never read from here
 CACHE_STALE_S = 2.0  # a drop that nobody asked for so long is read before it is used
@@ -63,18 +67,28 @@ class _Remembered(NamedTuple):
 class Drops:
     """The drop service of one process, with a short memory of each drop for the claim path."""
 
-    def __init__(self, redis: "Redis", script_store: ScriptStore, ledger: AsyncEngine, partitions: int) -> None:
+    def __init__(
+        self,
+        redis: "Redis",
+        script_store: ScriptStore,
+        ledger: AsyncEngine,
+        partitions: int,
+        dealer: Dealer | None = None,
+        city: Towns | None = None,
+    ) -> None:
         self._redis = redis
         self._scripts = script_store
         self._ledger = ledger
         self._partitions = partitions
+        self._dealer = dealer or Dealer()  # without keys: instant wins are refused
+        self._city = towns.load() if city is None else city
         self._cache: dict[str, _Remembered] = {}
         self._reading: dict[str, asyncio.Task[Drop]] = {}
 
     async def create(self, spec: DropSpec, actor: Actor) -> Drop:
         """A new drop, as a draft; raises `DuplicateDrop` when its id is taken."""
         try:
-            return await self._act(spec.id, Verb.CREATE, actor, {"spec": spec.model_dump(mode="json")})
+            return await self._act(spec.id, Verb.CREATE, actor, {"spec": spec.model_dump(mode="json", by_alias=True)})
         except StaleRevision:
             raise DuplicateDrop(f"there is a drop {spec.id!r} already: choose another id", drop_id=spec.id) from None
 
@@ -173,10 +187,10 @@ class Drops:
         if found is not None:
             self._cache[drop_id] = found._replace(seen_s=_NEVER_S, recorded_s=_NEVER_S)
 
-    async def listed(self, after_id: str | None, limit: int) -> list[Drop]:
-        """Drops by id, from the one after `after_id` on."""
+    async def listed(self, after_id: str | None, limit: int, among: Sequence[str] | None = None) -> list[Drop]:
+        """Drops by id, from the one after `after_id` on; only those of some organisations, if given."""
         async with self._ledger.connect() as connection:
-            return await store.listed(connection, after_id, limit)
+            return await store.listed(connection, after_id, limit, among)
 
     async def read_all(self, drop_ids: Sequence[str]) -> dict[str, Drop]:
         """Those of some drops that there are, as the ledger has them now."""
@@ -197,6 +211,18 @@ class Drops:
                 raise StoreUnavailable("the store cannot be reached: try again") from error
         now = datetime.fromtimestamp(now_s + now_us / 1e6, UTC)
         return sum_up(drop, now, answers[::2], sum(answers[1::2]))
+
+    async def city_map(self, drop: Drop, towns: Towns) -> CityMap:
+        """Units by town and slogan as the store has them at this moment, over all partitions."""
+        async with self._redis.pipeline(transaction=False) as pipeline:
+            for partition in range(self._partitions):
+                pipeline.hgetall(keys.tally(partition, drop.id))
+                pipeline.exists(keys.drop(partition, drop.id))
+            try:
+                answers = await pipeline.execute()
+            except (RedisError, OSError) as error:
+                raise StoreUnavailable("the store cannot be reached: try again") from error
+        return draw(drop, towns, unpack_tallies(answers[::2]), is_ready=all(answers[1::2]))
 
     async def _read_together(self, drop_id: str) -> Drop:
         """One read for all who ask at the same time: at the opening that is everybody."""
@@ -249,8 +275,13 @@ class Drops:
                     revision=drop.revision,
                 )
             revision = drop.revision + 1 if drop else 1
+            if drop is not None and verb is Verb.LAUNCH:
+                change = {**change, **self._dealer.commit(drop.spec, self._partitions)}
             control = Control(verb, revision, actor.member_id, await self._now(), act, change)
-            applied_at = await self._apply(after(drop, control), control)
+            changed = after(drop, control)
+            if verb in (Verb.CREATE, Verb.AMEND):
+                check_towns(changed.spec, self._city)
+            applied_at = await self._apply(changed, control)
             return await self._record(connection, drop_id, control, applied_at)
 
     async def _record(self, connection: AsyncConnection, drop_id: str, control: Control, applied_at: datetime) -> Drop:
@@ -261,7 +292,8 @@ class Drops:
         return drop
 
     async def _repeat(self, done: Control, drop: Drop, verb: Verb, change: Mapping[str, Any]) -> Drop:
-        if (done.verb, done.change) != (verb, change):
+        asked = {name: value for name, value in done.change.items() if name != "committed"}
+        if (done.verb, asked) != (verb, change):
             raise KeyReused(
                 f"this Idempotency-Key was used for another request on drop {drop.id!r} ({done.verb}): make a new one",
                 field="Idempotency-Key",
@@ -275,13 +307,20 @@ class Drops:
         When it was done, by the store's clock: in the last partition, for an act that ends something.
         """
         text, applied_ms = control_text(control), to_ms(control.at)
+        dealt = await self._deal(drop, control.verb)
         for partition in range(self._partitions):
-            fields = chain.from_iterable(store_fields(drop, self._partitions, partition).items())
+            prizes = dealt[partition] if dealt else []
+            fields = store_fields(drop, self._partitions, partition, prizes)
+            if dealt is None:
+                fields = {name: value for name, value in fields.items() if name not in ("waves", "prizes")}
             places = keys.drop(partition, drop.id), keys.outbox(partition), keys.home(partition)
             reply: bytes = await self._scripts.run(
                 lua.load("control"),
                 (*places, keys.prizes(partition, drop.id)),
-                (drop.id, control.revision, control.act, text, b"", *fields),
+                (
+                    *(drop.id, control.revision, control.act, text, pack_prizes(prizes)),
+                    *chain.from_iterable(fields.items()),
+                ),
             )
             if reply.startswith(b"stale") and not repeated:
                 raise StaleRevision(
@@ -294,6 +333,15 @@ class Drops:
                 raise NotReady(f"the state of drop {drop.id!r} is not in the store: see `flashclaim rebuild {drop.id}`")
             applied_ms = max(applied_ms, int(reply.partition(b":")[2] or 0) if reply.startswith(b"applied") else 0)
         return from_ms(applied_ms)
+
+    async def _deal(self, drop: Drop, verb: Verb) -> list[list[Prize]] | None:
+        """Each partition's prizes; None, to leave them as they are, where an act that stops a drop lacks the key."""
+        try:
+            return await self._dealer.deal(drop, self._partitions)
+        except CommitmentBroken:
+            if verb in (Verb.PAUSE, Verb.CLOSE):
+                return None
+            raise
 
     async def _now(self) -> datetime:
         try:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
 
-from sqlalchemy import Row, select, text, update
+from sqlalchemy import ARRAY, Row, Text, any_, literal, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -61,11 +61,15 @@ async def last_act(connection: AsyncConnection, drop: Drop) -> Control | None:
     return None if row is None or row.act is None else _control(row)
 
 
-async def listed(connection: AsyncConnection, after_id: str | None, limit: int) -> list[Drop]:
+async def listed(
+    connection: AsyncConnection, after_id: str | None, limit: int, among: Sequence[str] | None = None
+) -> list[Drop]:
     """Drops in the order of their ids, from the one after `after_id` on; a page by primary key."""
     query = select(drops).order_by(drops.c.id).limit(limit)
     if after_id is not None:
         query = query.where(drops.c.id > after_id)
+    if among is not None:
+        query = query.where(drops.c.spec["organisation"].astext == any_(literal(list(among), ARRAY(Text))))
     return [_drop(row) for row in await connection.execute(query)]
 
 

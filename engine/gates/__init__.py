@@ -1,69 +1,34 @@
-"""What stands before a ticket: a drop may ask for something that is cheap for one person and dear for a thousand bots.
+"""What stands before a ticket: a drop may ask a member for several things, each a file here, in the order of `GATES`.
 
-How to add one, such as a captcha: a file here with a class that does what `TicketGate` says, its field in
-`engine/drops/spec.py`, and its place in `GATES`. It gets the text that a client sent as `proof`; a checker that must
-ask somebody else does that when the proof is fetched, and puts the answer, sealed, into the proof: `check` is on the
-fast path and waits for nobody. A drop has one gate, the first that it asks for.
+First what a member can do nothing about, then what costs them a moment, then what costs their time or their machine's.
+
+How to add one, such as a captcha: a file here with a class that does what `TicketGate` (model.py) says and with its
+own refusals, its place in `GATES`, its part in `engine/drops/gates.py`, and its name in `Given`. `check` is on the fast
+path and waits for nobody: a gate that must ask somebody has a route for that, which gives a pass (`issue_pass`).
 """
 
 from collections.abc import Mapping
-from typing import ClassVar, Protocol
 
-from engine.claims.keyring import Keyring
-from engine.drops.model import Drop
-from engine.errors import Invalid, Refused
-from engine.gates.proof_of_work import ProofOfWork, WrongProof
-from engine.members.model import Session
+from engine.gates.location import LocationGate
+from engine.gates.members_list import ListGate
+from engine.gates.model import Case, Given, Passed, TicketGate
+from engine.gates.proof_of_work import ProofOfWork
+from engine.gates.quiz import QuizGate
+from engine.gates.slogan import SloganGate
 
-
-class ProofRequired(Refused):
-    """The drop has a gate and the request brings no proof; the facts are the challenge."""
-
-    code: ClassVar[str] = "proof-required"
+GATES: tuple[TicketGate, ...] = (ListGate(), LocationGate(), SloganGate(), QuizGate(), ProofOfWork())
 
 
-class ProofInvalid(Invalid):
-    """A proof that does not hold; the facts are a new challenge."""
-
-    code: ClassVar[str] = "proof-invalid"
-
-
-class TicketGate(Protocol):
-    """A kind of gate: whether it stands before a drop, what it asks, and whether an answer holds."""
-
-    def required(self, drop: Drop, session: Session) -> bool: ...
-
-    def challenge(self, keyring: Keyring, drop: Drop, session: Session, now_ms: int) -> Mapping[str, object]:
-        """What the client must know to make a proof: members of the answer, `challenge` and `gate` among them."""
-        ...
-
-    def check(self, keyring: Keyring, drop: Drop, session: Session, proof: str, now_ms: int) -> None:
-        """Raises `WrongProof`."""
-        ...
+def challenge(case: Case) -> list[Mapping[str, object]]:
+    """All that a drop asks of a member before a ticket, in order; empty when it asks for nothing."""
+    return [gate.asks(case) for gate in GATES if gate.stands(case.drop)]
 
 
-GATES: tuple[TicketGate, ...] = (ProofOfWork(),)
-
-
-def challenge(keyring: Keyring, drop: Drop, session: Session, now_ms: int) -> Mapping[str, object] | None:
-    """What a drop asks of a member before a ticket; None when it asks for nothing."""
+def check(case: Case, given: Given) -> Passed:
+    """What the drop's gates have established; raises the refusal of the first one that is not passed."""
+    passed = Passed()
     for gate in GATES:
-        if gate.required(drop, session):
-            return gate.challenge(keyring, drop, session, now_ms)
-    return None
-
-
-def check(keyring: Keyring, drop: Drop, session: Session, proof: str | None, now_ms: int) -> None:
-    """Let a ticket request pass the drop's gate; raises `ProofRequired`, `ProofInvalid`, both with a challenge."""
-    for gate in GATES:
-        if not gate.required(drop, session):
-            continue
-        if proof is None:
-            asked = gate.challenge(keyring, drop, session, now_ms)
-            raise ProofRequired("this drop asks for a proof: work it out from the challenge, and send it", **asked)
-        try:
-            gate.check(keyring, drop, session, proof, now_ms)
-        except WrongProof as error:
-            asked = gate.challenge(keyring, drop, session, now_ms)
-            raise ProofInvalid(f"{error}: work it out anew from this challenge", **asked) from None
-        return
+        if gate.stands(case.drop):
+            passed = gate.check(case, given, passed)
+            passed = passed._replace(gates=(*passed.gates, gate.name))
+    return passed

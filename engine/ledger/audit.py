@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -15,7 +15,7 @@ from engine.claims import keys
 from engine.claims.keyring import Keyring
 from engine.claims.model import NotReady
 from engine.claims.outbox import GROUP, ClaimsEntry, EntryUnreadable, ReleaseEntry, decode, entry_order
-from engine.claims.wire import unpack_stored
+from engine.claims.wire import unpack_stored, unpack_tallies
 from engine.drops import store as drops_store
 from engine.drops.figures import LiveFigures, sum_up
 from engine.drops.model import Drop, NoSuchDrop, from_ms, to_ms
@@ -23,7 +23,7 @@ from engine.ids import ClaimId
 from engine.ledger import evidence, promises
 from engine.ledger.client_log import ClientLog, fact, read_client_log
 from engine.ledger.evidence import Evidence
-from engine.ledger.promises import Fact, History
+from engine.ledger.facts import Fact, History
 from engine.runtime.connections import Stores
 
 _SNAPSHOTS_MAX = 10  # tries to read the store while it stands still
@@ -54,6 +54,7 @@ class AuditReport:
 @dataclass(frozen=True, slots=True)
 class _Snapshot:
     hashes: list[dict[bytes, bytes]]
+    tallies: list[dict[bytes, bytes]]
     facts: list[Fact]
     is_still: bool
 
@@ -105,12 +106,15 @@ def _history(
     serials: dict[int, int],
     known: Evidence,
 ) -> History:
-    counters = None
+    counters, town_counters, tallies = None, {}, None
+    allotments = evidence.allotted(drop)
     if snapshot.is_still:
-        counters = {
-            item: sum(int(fields[b"taken:%d" % item]) for fields in snapshot.hashes)
-            for item in range(1, len(drop.spec.items) + 1)
+        counters = {item: _sum(snapshot.hashes, b"taken:%d" % item) for item in range(1, len(drop.spec.items) + 1)}
+        town_counters = {
+            (part.item, part.town): _sum(snapshot.hashes, b"taken:%d:%d" % (part.item, part.town))
+            for part in allotments
         }
+        tallies = unpack_tallies(snapshot.tallies)
     else:
         # Claims that came after the first look are left out on every side.
         recorded = [fact for fact in recorded if fact.claim_id.serial <= serials[fact.claim_id.partition]]
@@ -119,11 +123,7 @@ def _history(
         limits=known.limits,
         opens_ms=to_ms(drop.spec.opens_at),
         closes_ms=to_ms(drop.spec.closes_at),
-        waves=[
-            (to_ms(wave.at), drop.item_index(item) or 0, quantity)
-            for wave in drop.spec.releases()
-            for item, quantity in wave.stock.items()
-        ],
+        waves=evidence.releases(drop),
         told=log.told,
         stored=[fact for fact in snapshot.facts if fact.claim_id.serial <= serials[fact.claim_id.partition]]
         if not snapshot.is_still
@@ -131,6 +131,9 @@ def _history(
         waiting=waiting,
         recorded=recorded,
         counters=counters,
+        allotments=allotments,
+        town_counters=town_counters,
+        tallies=tallies,
         serials=serials,
         skipped=known.skipped,
         shut=known.shut,
@@ -138,6 +141,7 @@ def _history(
         fenced=known.fenced,
         buried=known.buried,
         altered=known.altered,
+        over_campaign=known.over_campaign,
     )
 
 
@@ -169,9 +173,14 @@ async def _snapshot(redis: "Redis", partitions: int, drop: Drop) -> _Snapshot:
     for _ in range(_SNAPSHOTS_MAX):
         before = await _hashes(redis, partitions, drop)
         facts = [fact for partition in range(partitions) for fact in await _stored(redis, partition, drop)]
+        found = [cast(dict[bytes, bytes], await redis.hgetall(keys.tally(p, drop.id))) for p in range(partitions)]
         if before == await _hashes(redis, partitions, drop):
-            return _Snapshot(before, facts, is_still=True)
-    return _Snapshot(before, facts, is_still=False)
+            return _Snapshot(before, found, facts, is_still=True)
+    return _Snapshot(before, found, facts, is_still=False)
+
+
+def _sum(hashes: Iterable[Mapping[bytes, bytes]], name: bytes) -> int:
+    return sum(int(fields[name]) for fields in hashes)
 
 
 async def _hashes(redis: "Redis", partitions: int, drop: Drop) -> list[dict[bytes, bytes]]:

@@ -13,7 +13,8 @@ from engine.claims.wire import ClaimRequest
 from engine.drops.model import Drop
 from engine.errors import Invalid
 from engine.ids import ClaimId, DropId
-from engine.ledger.promises import Fact, SoldOut
+from engine.ledger.facts import Fact, SoldOut
+from engine.towns import TOWNS_MAX
 
 
 class ClientLogInvalid(Invalid):
@@ -65,7 +66,10 @@ def _sold_out(line: Mapping[str, Any], drop: Drop) -> SoldOut:
     item = drop.item_index(str(line["item"]))
     if item is None:
         raise ValueError(f"the drop has no item {line['item']!r}")
-    return SoldOut(item, int(line["quantity"]), int(line["sent_ms"]), int(line["answered_ms"]))
+    town = line.get("town", 0)  # the number of the member's town, by which a reserve may be theirs
+    if type(town) is not int or not 0 <= town <= TOWNS_MAX:
+        raise ValueError(f"town {str(town)[:20]!r} is not a number from 0 to {TOWNS_MAX}")
+    return SoldOut(item, int(line["quantity"]), int(line["sent_ms"]), int(line["answered_ms"]), town)
 
 
 def _lines(path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:

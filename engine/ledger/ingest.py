@@ -35,12 +35,14 @@ _MAKE_INCOMING = f"""
     create temporary table if not exists incoming on commit delete rows as select {_NAMES} from claims with no data
 """
 _INSERT = f"insert into claims ({_NAMES}) select {_NAMES} from incoming on conflict do nothing"
-# Rows of this read that the ledger has otherwise, or could not take because their ticket has a claim already.
+# Rows of this read that the ledger has otherwise, or could not take because their ticket has a claim already. Whose a
+# claim was that has been erased since is no difference.
 _CONFLICTS = """
     select i.serial from incoming i
     left join claims c on (c.drop_id, c.partition, c.serial) = (i.drop_id, i.partition, i.serial)
-    where (c.item, c.quantity, c.member_id, c.subject, c.nonce, c.claimed_at, c.town, c.slogan)
-        is distinct from (i.item, i.quantity, i.member_id, i.subject, i.nonce, i.claimed_at, i.town, i.slogan)
+    where (c.item, c.quantity, c.nonce, c.claimed_at, c.town, c.slogan)
+            is distinct from (i.item, i.quantity, i.nonce, i.claimed_at, i.town, i.slogan)
+        or ((c.member_id, c.subject) <> (i.member_id, i.subject) and c.member_id not like '~%')
 """
 
 

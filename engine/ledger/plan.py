@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from engine.claims.history import RecordedClaim
+from engine.claims.wire import Prize
 from engine.drops.model import Drop, Status
 from engine.errors import Refused
 from engine.ledger import remake
@@ -95,9 +96,12 @@ class Plan:
                 " (bring their receipts, or see the dead letters)"
             )
 
-    def weigh(self, limits: Sequence[tuple[int, int, int]], now_ms: int) -> None:
-        """Look for what was told beyond stock and limit; past the stock the drop gives out nothing more."""
-        self._excess = remake.excess(self.drop, self.made, limits, now_ms)
+    def weigh(self, limits: Sequence[tuple[int, int, int]], now_ms: int, prizes: Sequence[Sequence[Prize]]) -> None:
+        """Look for what was told beyond stock and limit; past the stock the drop gives out nothing more.
+
+        `prizes` is each partition's sequence of an instant win.
+        """
+        self._excess = remake.excess(self.drop, self.made, limits, now_ms, dict(enumerate(prizes)))
         self._pause = self._pause or bool(self._excess.units)
 
     @property

@@ -3,70 +3,14 @@
 Each function returns the differences that it found, one sentence each; a kept promise returns none.
 """
 
-from bisect import bisect_right
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from itertools import accumulate
-from typing import NamedTuple
+from collections.abc import Iterable
 
-from engine.ids import ClaimId
-
-
-class Fact(NamedTuple):
-    """What one side says of one claim; `item` is the item's number in the drop."""
-
-    claim_id: ClaimId
-    subject: str
-    nonce: bytes
-    item: int
-    quantity: int
-    at_ms: int
-    town: int = 0
-    slogan: int = 0
-    is_released: bool = False
-
+from engine.ids import ClaimId, is_pseudonym
+from engine.ledger.by_town import Left, from_reserve, tallies_off, town_counters_off
+from engine.ledger.facts import Fact, History
 
 _SAID = len(Fact._fields) - 1  # what a client is told: all but whether it was given back later
-
-
-class SoldOut(NamedTuple):
-    """A client was told that an item was sold out: asked for so many units at `sent_ms`, answered at `answered_ms`."""
-
-    item: int
-    quantity: int
-    sent_ms: int
-    answered_ms: int
-
-
-@dataclass(frozen=True, slots=True)
-class History:
-    """All that is known of one drop: what clients were told, what the store holds, what waits, what was recorded.
-
-    `counters` is the store's own count of units taken per item, None while claims are coming in; `serials` is the last
-    serial given in each partition, `skipped` the serials (first, last) that a rebuild left out. `waves` are (at ms,
-    item, quantity); `limits` are the limits that held (from ms, to ms, limit), none where it is `limit` all the time;
-    `shut` are the times (from ms, to ms) when the drop was not launched. `fenced` are claims of an epoch that was over,
-    `buried` the entries in the dead letters, `altered` the links of the operators' actions that do not hold.
-    """
-
-    limit: int
-    opens_ms: int
-    closes_ms: int
-    waves: Sequence[tuple[int, int, int]]
-    told: Sequence[Fact] = ()
-    stored: Sequence[Fact] = ()
-    waiting: Sequence[Fact] = ()
-    recorded: Sequence[Fact] = ()
-    counters: Mapping[int, int] | None = None
-    serials: Mapping[int, int] = field(default_factory=dict)
-    skipped: Mapping[int, Sequence[tuple[int, int]]] = field(default_factory=dict)
-    limits: Sequence[tuple[int, int, int]] = ()
-    shut: Sequence[tuple[int, int]] = ()
-    sold_out: Sequence[SoldOut] = ()
-    fenced: Sequence[ClaimId] = ()
-    buried: Sequence[str] = ()
-    altered: Sequence[str] = ()
 
 
 def oversold(history: History) -> list[str]:
@@ -183,14 +127,20 @@ def one_ticket_one_claim(history: History) -> list[str]:
 
 
 def mismatched(history: History) -> list[str]:
-    """Client, store and ledger say the same of a claim: subject, ticket, item, quantity, time, given back or not."""
+    """Client, store and ledger say the same of a claim: subject, ticket, item, quantity, time, given back or not.
+
+    A member who was erased since keeps their receipts: those name a subject where store and ledger have a pseudonym.
+    """
     stored = {fact.claim_id: fact for fact in history.stored}
     recorded = {fact.claim_id: fact for fact in history.recorded}
     found = []
     for fact in history.told:
         for side, known in (("store", stored), ("ledger", recorded)):
             other = known.get(fact.claim_id)
-            if other is not None and other[:_SAID] != fact[:_SAID]:
+            if other is None:
+                continue
+            said = fact._replace(subject=other.subject) if is_pseudonym(other.subject) else fact
+            if other[:_SAID] != said[:_SAID]:
                 found.append(f"{fact.claim_id}: the client was told {_shown(fact)}, the {side} has {_shown(other)}")
     # A release that is on its way to the ledger is no difference.
     releasing = {fact.claim_id for fact in history.waiting if fact.is_released}
@@ -217,7 +167,7 @@ def counters_off(history: History) -> list[str]:
         f"store: item {item} is counted as {count} taken, its claims sum to {held[item]}"
         for item, count in history.counters.items()
         if held[item] != count
-    ]
+    ] + town_counters_off(history)
 
 
 def outside_window(history: History) -> list[str]:
@@ -269,28 +219,16 @@ def false_sold_out(history: History) -> list[str]:
     Claims that were given back count as held: when that happened is not part of every side.
     """
     found = []
-    left_of = {told.item: _Left(history, told.item) for told in history.sold_out}
+    left_of = {told.item: Left(history, told.item) for told in history.sold_out}
     for told in history.sold_out:
+        # Between two of these moments units only go; what another town has in reserve counts as gone.
         moments = [told.answered_ms]
         moments += [at - 1 for at, item, _ in history.waves if item == told.item and at > told.sent_ms]
-        least = min(left_of[told.item].at(at) for at in moments if at <= told.answered_ms)
+        moments += [part.until_ms - 1 for part in history.allotments if part.until_ms > told.sent_ms]
+        least = min(left_of[told.item].at(at, told.town) for at in moments if at <= told.answered_ms)
         if least >= told.quantity:
             found.append(f"item {told.item} was told to be sold out at {told.answered_ms}, {least} were left")
     return found
-
-
-class _Left:
-    """How many units of an item were left at a moment."""
-
-    def __init__(self, history: History, item: int) -> None:
-        self._waves = [(at, quantity) for at, of, quantity in history.waves if of == item]
-        taken = sorted((fact.at_ms, fact.quantity) for fact in history.stored if fact.item == item)
-        self._moments = [at for at, _ in taken]
-        self._taken = [0, *accumulate(quantity for _, quantity in taken)]
-
-    def at(self, at_ms: int) -> int:
-        released = sum(quantity for at, quantity in self._waves if at <= at_ms)
-        return released - self._taken[bisect_right(self._moments, at_ms)]
 
 
 def accepted_when_fenced(history: History) -> list[str]:
@@ -301,6 +239,11 @@ def accepted_when_fenced(history: History) -> list[str]:
 def unread(history: History) -> list[str]:
     """Every entry of the outbox could be written; what could not lies in the dead letters, and is told."""
     return [f"dead letter: {reason}" for reason in history.buried]
+
+
+def over_campaign_limit(history: History) -> list[str]:
+    """No claim ever brought a person over a limit of the campaign, over all its drops and in its own time zone."""
+    return list(history.over_campaign)
 
 
 def altered_actions(history: History) -> list[str]:
@@ -325,6 +268,9 @@ PROMISES = (
     accepted_when_fenced,
     unread,
     altered_actions,
+    tallies_off,
+    from_reserve,
+    over_campaign_limit,
 )
 
 

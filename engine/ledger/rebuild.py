@@ -28,7 +28,7 @@ from engine.claims.history import RecordedClaim
 from engine.claims.outbox import control_text
 from engine.claims.receipt import ReceiptBody
 from engine.claims.store import pairs
-from engine.claims.wire import StoredClaim, pack_stored, unpack_stored
+from engine.claims.wire import StoredClaim, pack_prizes, pack_stored, unpack_stored
 from engine.drops import store as drops_store
 from engine.drops.model import Actor, Control, Drop, NoSuchDrop, Verb, after, from_ms, store_fields, to_ms
 from engine.errors import Unavailable
@@ -84,7 +84,7 @@ class Rebuild:
         not trusted, or of what came in since the first look. Then the drop stays fenced, and acts that were given up
         stay so, as they do where it is cut off or `Unavailable` in its middle: it is run again.
 
-        Raises `NoSuchDrop`, `RebuildRefused`, `RebuildBusy`, `Unavailable`.
+        Raises `NoSuchDrop`, `RebuildRefused`, `RebuildBusy`, `CommitmentBroken`, `Unavailable`.
         """
         async with held(self._stores.ledger, lock_of(self._drop_id)) as lock:
             if lock is None:
@@ -158,6 +158,7 @@ class Rebuild:
         there = [await self._stored(partition) for partition in range(self._partitions)]
         await self._drain()
         drop = await self._read()
+        prizes = await self._stores.dealer.deal(drop, self._partitions)
         async with self._stores.ledger.connect() as connection:
             recorded = [row async for page in history.of_drop(connection, drop.id) for row in page]
             limits = evidence.limits(await actions.on_drop(connection, drop.id))
@@ -174,7 +175,7 @@ class Rebuild:
         for partition, (fields, stored) in enumerate(there):
             told = int(await self._stores.scripts.ask("HGET", keys.told(partition), drop.id) or 0)
             plan.add(partition, rows[partition], fields, stored, told)
-        plan.weigh(limits, to_ms(await self._now()))
+        plan.weigh(limits, to_ms(await self._now()), prizes)
         if plan.acts_lost:
             plan.judge_acts(may_forget=self._forgets_acts)
         return plan
@@ -228,7 +229,8 @@ class Rebuild:
 
     async def _put(self, drop: Drop, control: Control, partition: int, made: Made) -> int:
         """Put the new state in the place of the old; when, in ms."""
-        fields = store_fields(drop, self._partitions, partition) | made.counters()
+        prizes = (await self._stores.dealer.deal(drop, self._partitions))[partition]
+        fields = store_fields(drop, self._partitions, partition, prizes) | made.counters()
         places = keys.drop(partition, drop.id), keys.claims(partition, drop.id), keys.outbox(partition)
         beside = keys.tally(partition, drop.id), keys.prizes(partition, drop.id)
         reply: bytes = await self._stores.scripts.run(
@@ -240,7 +242,7 @@ class Rebuild:
                 control.act,
                 control_text(control),
                 len(made.claims),
-                b"",
+                pack_prizes(prizes),
                 len(made.tallies),
                 *chain.from_iterable(made.tally_fields().items()),
                 *chain.from_iterable(fields.items()),

@@ -21,7 +21,7 @@ import lua
 from engine.bounds import LEDGER_LOCK_TIMEOUT, REBUILD_AGAIN_S, RECONCILE_ROWS, RECONCILE_S, RECOUNT_S, VIGIL_S
 from engine.claims import history, keys
 from engine.claims.outbox import GROUP, entry_order
-from engine.claims.wire import pack_stored, unpack_stored
+from engine.claims.wire import pack_stored, unpack_stored, unpack_tallies
 from engine.drops.model import Actor, Drop, Status
 from engine.drops.service import Drops
 from engine.errors import FlashclaimError
@@ -40,10 +40,16 @@ CHECKED = Counter("flashclaim_reconciled_claims", "Claims compared one by one")
 _LOCK = 0x62616C616E6365  # "balance": one reconciler at a time
 _log = structlog.get_logger(__name__)
 _ACTOR = Actor("reconciler")
-# Closed ones too: a rebuild may have been cut off before the close, and members may still ask.
+# Closed ones too: a rebuild may have been cut off before the close, and members may still ask. And whatever belongs to
+# the family of one of these, however long it has been closed: without its claims none of them decides.
 _OPEN = """
-    select id from drops where status <> 'draft'
-        and (spec->>'closes_at')::timestamptz > now() - interval '1 day' order by id
+    with looked_after as (
+        select id, spec->'campaign'->'drops' as family from drops where status <> 'draft'
+            and (spec->>'closes_at')::timestamptz > now() - interval '1 day'
+    )
+    select id from looked_after
+    union select drops.id from drops, looked_after where status <> 'draft' and family ? drops.id
+    order by id
 """
 _AWAY = (*LEDGER_AWAY, RedisError, FlashclaimError)
 
@@ -75,7 +81,7 @@ class Reconciler:
     def __init__(self, stores: Stores, partitions: int) -> None:
         self._stores = stores
         self._partitions = partitions
-        self._drops = Drops(stores.redis, stores.scripts, stores.ledger, partitions)
+        self._drops = Drops(stores.redis, stores.scripts, stores.ledger, partitions, stores.dealer)
         self._homecoming = Homecoming(stores, partitions)
         self._memos: dict[tuple[str, int], _Memo] = {}
         self._vigil = Vigil(stores, partitions)
@@ -310,14 +316,9 @@ def _books(fields: Mapping[bytes, bytes], tallies: Mapping[bytes, bytes], at_ms:
         taken={item: int(fields[b"taken:%d" % item]) for item in range(1, int(fields[b"items"]) + 1)},
         waves=[(at, item, quantity) for at, item, quantity in waves],
         town_taken={(item, town): int(fields[b"taken:%d:%d" % (item, town)]) for item, town in allotted},
-        tallies={_pair(name): int(units) for name, units in tallies.items()},
+        tallies=unpack_tallies([tallies]),
         dealt=int(fields[b"dealt"]) if int(fields[b"prizes"]) else None,
     )
-
-
-def _pair(name: bytes) -> tuple[int, int]:
-    town, slogan = map(int, name.split(b":"))
-    return town, slogan
 
 
 async def _pause(stop: asyncio.Event) -> None:

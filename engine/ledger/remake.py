@@ -7,16 +7,17 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain, pairwise
+from types import MappingProxyType
 
 from engine.claims.history import RecordedClaim
 from engine.claims.receipt import ReceiptBody
 from engine.claims.wire import StoredClaim
-from engine.drops.model import Drop, from_ms, split, to_ms
+from engine.drops.model import Drop, from_ms, shares, to_ms
 from engine.drops.spec import DropSpec
-from engine.ids import ClaimId
+from engine.ids import ClaimId, is_pseudonym
 from engine.ledger import promises
 from engine.ledger.evidence import stored_fact
-from engine.ledger.promises import History
+from engine.ledger.facts import History
 
 Held = Mapping[str, Sequence[StoredClaim]]  # subject → claims
 
@@ -53,6 +54,7 @@ def make(recorded: Iterable[RecordedClaim], spec: DropSpec, serial_min: int) -> 
     claims: dict[str, list[StoredClaim]] = {}
     items = len(spec.items)
     taken = dict.fromkeys(range(1, items + 1), 0)
+    dealt = 0
     numbers = {item.id: number for number, item in enumerate(spec.items, start=1)}
     town_taken = {(numbers[part.item], part.number): 0 for part in spec.allotments}
     tallies: Counter[tuple[int, int]] = Counter()
@@ -60,6 +62,7 @@ def make(recorded: Iterable[RecordedClaim], spec: DropSpec, serial_min: int) -> 
     for row in sorted(recorded, key=lambda row: row.claim_id.serial):
         serials.append(row.claim_id.serial)
         claims.setdefault(row.subject, []).append(stored_claim(row))
+        dealt += spec.instant is not None and row.item != items  # given back or not: no prize is dealt twice
         if row.released_at is None:
             taken[row.item] += row.quantity
             if (row.item, row.town) in town_taken:
@@ -67,7 +70,7 @@ def make(recorded: Iterable[RecordedClaim], spec: DropSpec, serial_min: int) -> 
             if row.town or row.slogan:
                 tallies[row.town, row.slogan] += row.quantity
     serial = max([serial_min, *serials[-1:]])
-    return Made(serial, taken, claims, _gaps(serials, serial), town_taken, tallies)
+    return Made(serial, taken, claims, _gaps(serials, serial), town_taken, tallies, dealt)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,8 +85,17 @@ class Excess:
     subjects: int
 
 
-def excess(drop: Drop, made: Mapping[int, Made], limits: Sequence[tuple[int, int, int]], now_ms: int) -> Excess:
-    """What the made state holds beyond what may be given out; `limits` are as in `engine.ledger.promises.History`."""
+def excess(
+    drop: Drop,
+    made: Mapping[int, Made],
+    limits: Sequence[tuple[int, int, int]],
+    now_ms: int,
+    prizes: Mapping[int, Sequence[tuple[int, int]]] = MappingProxyType({}),
+) -> Excess:
+    """What the made state holds beyond what may be given out; `limits` are as in `engine.ledger.promises.History`.
+
+    `prizes` is each partition's sequence of an instant win.
+    """
     facts = [
         stored_fact(drop.id, partition, subject, claim)
         for partition, state in made.items()
@@ -97,9 +109,8 @@ def excess(drop: Drop, made: Mapping[int, Made], limits: Sequence[tuple[int, int
     units: Counter[str] = Counter()
     for partition, state in made.items():
         released: Counter[int] = Counter()
-        for wave in drop.spec.releases():
-            for item, quantity in wave.stock.items() if to_ms(wave.at) <= at_ms else ():
-                released[drop.item_index(item) or 0] += split(quantity, len(made), partition)
+        for wave_ms, number, quantity in shares(drop, len(made), partition, prizes.get(partition, ())):
+            released[number] += quantity if wave_ms <= at_ms else 0
         for number, taken in state.taken.items():
             if taken > released[number]:
                 units[drop.spec.items[number - 1].id] += taken - released[number]
@@ -124,14 +135,17 @@ def brought(recorded: Iterable[RecordedClaim], told: Sequence[ReceiptBody]) -> B
     """Sort receipts by what they say beyond what is recorded."""
     by_id = {row.claim_id: row for row in recorded}
     by_ticket = {(row.member_id, row.nonce): row.claim_id for row in by_id.values()}
+    erased = {row.nonce for row in by_id.values() if is_pseudonym(row.member_id)}
     found = Brought()
     for body in told:
         row = _proved(body)
         known = by_id.get(row.claim_id)
         if known is not None:
+            if is_pseudonym(known.member_id):  # whose it was is not known any more, the receipt is theirs all the same
+                row = row._replace(member_id=known.member_id, subject=known.subject)
             if known._replace(released_at=None) != row:
                 found.conflicts.append(f"{row.claim_id}: a receipt says {_shown(row)}, recorded is {_shown(known)}")
-        elif (row.member_id, row.nonce) in by_ticket:
+        elif (row.member_id, row.nonce) in by_ticket or row.nonce in erased:
             found.superseded.append(row.claim_id)
         else:
             found.restored.append(row)

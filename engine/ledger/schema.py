@@ -2,8 +2,10 @@
 
 from sqlalchemy import (
     BigInteger,
+    Boolean,
     Column,
     DateTime,
+    ForeignKey,
     Identity,
     Index,
     Integer,
@@ -62,6 +64,20 @@ claims = Table(
     Index("claims_released_idx", "drop_id", "partition", postgresql_where=text("released_at is not null")),
 )
 
+# Union bodies: a tree of the city, its towns, and enterprises under them.
+organisations = Table(
+    "organisations",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("parent", Text, ForeignKey("organisations.id", name="organisations_parent_fk")),  # none for a root
+    Column("kind", Text, nullable=False),
+    Column("title", JSONB, nullable=False),
+    Column("town", Text),
+    Column("updated_at", _Instant, nullable=False, server_default=func.now()),
+    Index(None, "parent"),
+)
+
+# What is known of members; their organisation stands beside their other attributes.
 members = Table(
     "members",
     metadata,
@@ -69,6 +85,60 @@ members = Table(
     Column("subject", Text, nullable=False),
     Column("attributes", JSONB, nullable=False),
     Column("updated_at", _Instant, nullable=False, server_default=func.now()),
+    Column("organisation", Text),
+    Column("mark", Text, server_default=text("gen_random_uuid()::text")),  # stands for them in the record of acts
+    Index(None, "organisation", "id"),
+    Index(None, "subject"),
+)
+
+# Lists of members, each by their id or by their subject: people may be on one who are no members yet.
+lists = Table(
+    "lists",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("updated_at", _Instant, nullable=False, server_default=func.now()),
+)
+list_members = Table(
+    "list_members",
+    metadata,
+    Column("list", Text, primary_key=True),
+    Column("member", Text, primary_key=True),
+    Index(None, "member"),
+)
+
+# Predicates under a name (engine/members/predicate.py).
+segments = Table(
+    "segments",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("predicate", JSONB, nullable=False),
+    Column("updated_at", _Instant, nullable=False, server_default=func.now()),
+)
+
+# What was changed of a member: the record of acts has its digest alone, for it keeps everything for ever.
+member_changes = Table(
+    "member_changes",
+    metadata,
+    Column("id", BigInteger, Identity(always=True), primary_key=True),
+    Column("mark", Text, nullable=False),
+    Column("at", _Instant, nullable=False),
+    Column("actor", Text, nullable=False),
+    Column("before", JSONB),
+    Column("after", JSONB, nullable=False),
+    Column("salt", LargeBinary, nullable=False),
+    Index(None, "mark"),
+)
+
+# Erasures that were asked for and are not done yet (engine/ledger/erase.py).
+erasures = Table(
+    "erasures",
+    metadata,
+    Column("pseudonym", Text, primary_key=True),
+    Column("member_id", Text, nullable=False),
+    Column("subjects", JSONB, nullable=False),  # under which the store may have claims of theirs
+    Column("actor", Text, nullable=False),
+    Column("asked_at", _Instant, nullable=False, server_default=func.now()),
+    UniqueConstraint("member_id"),
 )
 
 # Who did what, when, and what was before and after; only ever added to, and chained (engine/ledger/actions.py).
@@ -110,6 +180,23 @@ homes = Table(
     Column("partition", SmallInteger, primary_key=True),
     Column("home", Text, nullable=False),  # the store's replication id
     Column("named_at", _Instant, nullable=False, server_default=func.now()),
+)
+
+# One row for each attempt at a drop's quiz; a quiz whose questions were changed is another one (engine/gates/quiz.py).
+quiz_attempts = Table(
+    "quiz_attempts",
+    metadata,
+    Column("drop_id", Text, primary_key=True),
+    Column("quiz", Text, primary_key=True),  # its version
+    Column("subject", Text, primary_key=True),  # the person: all their accounts share the attempts
+    Column("attempt", SmallInteger, primary_key=True),  # from 1
+    Column("seed", LargeBinary, nullable=False),  # the questions follow from it
+    Column("started_at", _Instant, nullable=False),
+    Column("expires_at", _Instant, nullable=False),
+    Column("answered_at", _Instant),
+    Column("answers", JSONB),  # question → the number of the choice as it was shown; none where they came late
+    Column("mark", SmallInteger),
+    Column("passed", Boolean),
 )
 
 # What could not be read or does not fit: kept whole, with the reason, and alarmed. Never dropped.

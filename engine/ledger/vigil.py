@@ -5,6 +5,7 @@ ledger knows beside the claims, and one window of the operators' chain. It chang
 reconciler's, and `flashclaim audit` tells the rest claim by claim. A difference counts when it is found twice in a row.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -15,11 +16,13 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from engine.bounds import VIGIL_ACTIONS, VIGIL_ROWS
 from engine.claims import history, keys
-from engine.claims.wire import unpack_stored
+from engine.claims.history import Group, RecordedClaim
+from engine.claims.wire import unpack_stored, unpack_tallies
 from engine.drops.model import Drop
-from engine.ledger import actions, evidence, promises
+from engine.ledger import actions, by_town, evidence, promises
 from engine.ledger.actions import Link
-from engine.ledger.promises import History
+from engine.ledger.audit import wait_until_recorded
+from engine.ledger.facts import History
 from engine.ledger.schema import dead_letters
 from engine.runtime.connections import Stores
 
@@ -34,15 +37,24 @@ JUDGED = (
     promises.while_shut,
     promises.accepted_when_fenced,
     promises.unread,
+    by_town.from_reserve,
+    by_town.tallies_off,
+    promises.over_campaign_limit,
 )
 _log = structlog.get_logger(__name__)
 
 
 @dataclass(slots=True)
 class _Memo:
-    """Where the next window of a drop in one partition begins, and what the last look found there."""
+    """Where the next window of a drop in one partition begins, and what the last look found there.
 
+    It lasts as long as the drop's epoch: a rebuild may bring back claims from before the window.
+    """
+
+    epoch: int
     cursor: int = 0
+    claimed: Counter[Group] = field(default_factory=Counter)  # units of the claims up to there, given back or not
+    over_campaign: list[str] = field(default_factory=list)
     suspected: dict[str, set[str]] = field(default_factory=dict)
 
 
@@ -69,8 +81,10 @@ class Vigil:
             BROKEN.labels(name).set(count)
 
     async def _judge(self, drop: Drop, partition: int) -> dict[str, int]:
-        memo = self._memos.setdefault((drop.id, partition), _Memo())
-        part, last = await self._part(drop, partition, memo.cursor)
+        memo = self._memos.get((drop.id, partition))
+        if memo is None or memo.epoch != drop.epoch:
+            memo = self._memos[drop.id, partition] = _Memo(drop.epoch)
+        part, rows = await self._part(drop, partition, memo)
         counts = {}
         for promise in JUDGED:
             found = set(promise(part))
@@ -79,14 +93,22 @@ class Vigil:
                 _log.error("promise broken", drop=drop.id, promise=promise.__name__, detail=difference)
             memo.suspected[promise.__name__] = found
             counts[promise.__name__] = len(standing)
-        if not any(memo.suspected.values()):
-            memo.cursor = last  # a window with a difference is looked at again
+        if not any(memo.suspected.values()):  # a window with a difference is looked at again
+            memo.cursor = rows[-1].claim_id.serial if rows else 0
+            for row in rows:
+                memo.claimed[Group(row.item, row.town, row.slogan)] += row.quantity
+            if not rows:
+                memo.claimed.clear()
         return counts
 
-    async def _part(self, drop: Drop, partition: int, after: int) -> tuple[History, int]:
-        """A window of a drop's history, and its last serial; 0 at the end, to begin again."""
+    async def _part(self, drop: Drop, partition: int, memo: _Memo) -> tuple[History, list[RecordedClaim]]:
+        """A window of a drop's history, which is empty at its end, and the claims in it."""
+        tallies, serial = await self._tallies(drop, partition)
         async with self._stores.ledger.connect() as connection:
-            rows = await history.window(connection, drop.id, partition, after, VIGIL_ROWS)
+            if partition == 0 and memo.cursor == 0:  # once for all windows: it looks at the claims of all drops
+                memo.over_campaign = await evidence.over_campaign(connection, drop.id) if drop.spec.campaign else []
+            rows = await history.window(connection, drop.id, partition, memo.cursor, VIGIL_ROWS)
+            returned = await history.returned(connection, drop.id, partition, memo.cursor, drop.closes_ms)
         subjects = list({row.subject for row in rows})
         place = keys.claims(partition, drop.id)
         values = await self._stores.scripts.ask("HMGET", place, *subjects) if subjects else []
@@ -98,7 +120,11 @@ class Vigil:
             limits=known.limits,
             opens_ms=drop.opens_ms,
             closes_ms=drop.closes_ms,
-            waves=(),
+            waves=evidence.releases(drop, self._partitions, partition),
+            allotments=evidence.allotted(drop, self._partitions, partition),
+            is_part=True,
+            carried={group: units - sum(returned.get(group, ())) for group, units in memo.claimed.items()},
+            tallies=tallies if serial == (rows[-1].claim_id.serial if rows else memo.cursor) else None,
             stored=[
                 evidence.stored_fact(drop.id, partition, subject, claim)
                 for subject, value in zip(subjects, values, strict=True)
@@ -108,7 +134,17 @@ class Vigil:
             shut=known.shut,
             fenced=known.fenced,
             buried=known.buried,
-        ), rows[-1].claim_id.serial if rows else 0
+            over_campaign=memo.over_campaign,
+        ), rows
+
+    async def _tallies(self, drop: Drop, partition: int) -> tuple[Counter[tuple[int, int]] | None, int]:
+        """The store's tallies, None while the ledger has not all of what they count; and its last serial."""
+        async with self._stores.redis.pipeline(transaction=True) as pipeline:
+            pipeline.hget(keys.drop(partition, drop.id), "serial")
+            pipeline.hgetall(keys.tally(partition, drop.id))
+            serial, tallies = await pipeline.execute()
+        is_recorded = await wait_until_recorded(self._stores.redis, self._partitions, 0)
+        return unpack_tallies([tallies]) if is_recorded else None, int(serial or 0)
 
     async def _follow_chain(self, connection: AsyncConnection) -> int:
         """How many links of the chain's next window do not hold."""

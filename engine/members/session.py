@@ -16,6 +16,7 @@ from joserfc.jwk import KeySet, OctKey
 
 from engine import ids
 from engine.errors import Invalid, Unavailable
+from engine.members.attributes import of_token
 from engine.members.model import Role, Session
 from engine.runtime.settings import Settings
 
@@ -71,6 +72,8 @@ class SessionTokens:
         }
         if session.subject != session.member_id:
             payload["subject"] = session.subject
+        if session.organisation is not None:
+            payload["organisation"] = session.organisation
         if self._settings.session_issuer:
             payload["iss"] = self._settings.session_issuer
         if self._settings.session_audience:
@@ -145,10 +148,9 @@ def _session(payload: Mapping[str, Any]) -> Session:
     role = payload.get("role", "member")
     if role not in ("member", "operator"):
         raise ValueError("unknown role")
-    attributes = payload.get("attributes", {})
-    if not isinstance(attributes, Mapping) or not all(isinstance(value, str) for value in attributes.values()):
-        raise ValueError("attributes are not texts by name")
-    return Session(member_id, subject, cast(Role, role), dict(attributes))
+    # One that is there and says nothing must not stand for the whole city.
+    organisation = ids.name(_text(payload["organisation"]), "organisation") if "organisation" in payload else None
+    return Session(member_id, subject, cast(Role, role), of_token(payload.get("attributes", {})), organisation)
 
 
 def _text(value: object) -> str:

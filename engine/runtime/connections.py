@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from asyncpg import InterfaceError, PostgresError
@@ -18,6 +18,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from engine.bounds import LEDGER_STATEMENT_S_MAX, STORE_TIMEOUT_S
 from engine.claims.durability import Durability
 from engine.claims.store import RedisStore
+from engine.draws.dealer import Dealer
 from engine.errors import Misconfigured
 from engine.runtime.settings import Settings
 
@@ -28,12 +29,16 @@ LEDGER_CONNECTIONS_MAX = 10  # per process; PostgreSQL's default of 100 carries 
 
 @dataclass(frozen=True, slots=True)
 class Stores:
-    """The stores of a process: `redis` decides, `ledger` records; `rates`, where there is one, counts."""
+    """The stores of a process: `redis` decides, `ledger` records; `rates`, where there is one, counts.
+
+    `dealer` makes again what no store keeps: the sequences of instant wins.
+    """
 
     redis: "Redis"
     ledger: AsyncEngine
     scripts: RedisStore
     rates: RedisStore | None = None
+    dealer: Dealer = field(default_factory=Dealer)
 
 
 class _TellsClosed(AbstractConnection):
@@ -95,7 +100,7 @@ async def open_stores(settings: Settings, ledger_s_max: float = LEDGER_STATEMENT
     rates = open_redis(settings.rates_redis_url, "rates_redis_url") if settings.rates_redis_url else None
     counting = RedisStore(rates, Durability("memory", is_checked=False)) if rates else None
     ledger = open_ledger(settings.postgres_url, ledger_s_max)
-    stores = Stores(redis, ledger, RedisStore(redis, settings.promised), counting)
+    stores = Stores(redis, ledger, RedisStore(redis, settings.promised), counting, Dealer(settings.instant_keyring))
     try:
         yield stores
     finally:

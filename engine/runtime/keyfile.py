@@ -1,7 +1,7 @@
 """The secrets of a data directory, in `keys.json`: made once, rotated by id, readable by their owner alone.
 
-    {"ticket_keys": {id: hex}, "ticket_key_id": id, "receipt_keys": …, "receipt_key_id": …, "session_secret": hex,
-     "key_times": {"ticket": {id: {"made_at": …, "replaced_at": …}}, "receipt": …}}
+    {"ticket_keys": {id: hex}, "ticket_key_id": id, "receipt_keys": …, "instant_keys": …, "session_secret": hex,
+     "person_key": hex, "key_times": {"ticket": {id: {"made_at": …, "replaced_at": …}}, "receipt": …}}
 
 The file is written whole or not at all, by one process at a time. All names but `key_times` are settings.
 """
@@ -18,7 +18,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from hashlib import blake2b
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, get_args
 
 import structlog
 
@@ -28,7 +28,9 @@ KEYS_FILE = "keys.json"
 WATCH_S = 1.0  # how soon a running process takes up a changed file
 SETTLE_S = 3 * WATCH_S  # after it every process that runs on the file has the new key, and may meet tickets under it
 KEY_ID_MAX = 255
-Kind = Literal["ticket", "receipt"]
+Kind = Literal["ticket", "receipt", "instant"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
+_LATER: tuple[Kind, ...] = ("instant",)  # a file of before has none of them
 _log = structlog.get_logger(__name__)
 
 
@@ -67,11 +69,13 @@ class Ring:
         return replace(self, current=self.waiting, replaced_at={**self.replaced_at, self.current: now})
 
     def without(self, key_id: int) -> "Ring":
-        """One key less; raises `KeyInUse` for the one that seals, and for any receipt key."""
+        """One key less; raises `KeyInUse` for the one that seals, and for any key but a ticket's."""
         if key_id not in self.keys:
             raise Refused(f"there is no {self.kind} key {key_id}: `flashclaim keys show` lists them")
         if self.kind == "receipt":
             raise KeyInUse("a receipt key is never retired: receipts verify for ever under their key")
+        if self.kind == "instant":
+            raise KeyInUse("an instant key is never retired: the secret of each drop that was launched is made with it")
         if key_id == self.current:
             raise KeyInUse(f"{self.kind} key {key_id} is the current one: rotate first")
         return replace(
@@ -99,15 +103,16 @@ def fingerprint(secret: str) -> str:
 
 
 def ensure_keys(data_dir: Path) -> None:
-    """Make the secrets of a local instance once."""
+    """Make the secrets of a local instance once; what an earlier version did not make is added."""
     data_dir.mkdir(parents=True, exist_ok=True)
     with _alone(data_dir):
-        if (data_dir / KEYS_FILE).exists():
-            read(data_dir)
-            return
-        now = datetime.now(UTC)
-        rings = [Ring(kind, 1, {1: secrets.token_hex(32)}, {1: now}) for kind in ("ticket", "receipt")]
-        _write(data_dir, _with_rings({"session_secret": secrets.token_hex(32)}, rings))
+        is_new = not (data_dir / KEYS_FILE).exists()
+        kept = {"session_secret": secrets.token_hex(32)} if is_new else read(data_dir)
+        missing = [kind for kind in (KINDS if is_new else _LATER) if f"{kind}_keys" not in kept]
+        if missing or "person_key" not in kept:
+            now = datetime.now(UTC)
+            rings = [Ring(kind, 1, {1: secrets.token_hex(32)}, {1: now}) for kind in missing]
+            _write(data_dir, _with_rings({"person_key": secrets.token_hex(32), **kept}, rings))
 
 
 def read(data_dir: Path) -> dict[str, Any]:
@@ -168,8 +173,12 @@ def ring_in(kept: Mapping[str, Any], kind: Kind) -> Ring:
 
 def shown(kept: Mapping[str, Any]) -> dict[str, Any]:
     """What a record may hold of a keys file: ids and fingerprints by kind."""
-    kinds: tuple[Kind, ...] = ("ticket", "receipt")
-    return {kind: ring_in(kept, kind).shown() for kind in kinds if kept}
+    return {kind: ring_in(kept, kind).shown() for kind in held(kept)}
+
+
+def held(kept: Mapping[str, Any]) -> list[Kind]:
+    """The kinds of keys in a keys file."""
+    return [kind for kind in KINDS if kept and (kind not in _LATER or f"{kind}_keys" in kept)]
 
 
 def change(data_dir: Path, kind: Kind, step: Callable[[Ring], Ring]) -> Ring:

@@ -7,10 +7,12 @@ with one sentence. Secrets never show in logs or in `repr`.
 
 import json
 import os
+import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import BeforeValidator, Field, SecretStr, ValidationError, model_validator
 from pydantic_core import ErrorDetails
@@ -23,9 +25,10 @@ from engine.claims.keyring import Keyring
 from engine.errors import Misconfigured
 from engine.runtime import keyfile
 from engine.towns import Towns
+from engine.towns.places import Places, load_outlines
 
 DEV_FILE = "dev.json"
-KEY_SETTINGS = ("ticket_keys", "ticket_key_id", "receipt_keys", "receipt_key_id")
+KEY_SETTINGS = tuple(name for kind in keyfile.KINDS for name in (f"{kind}_keys", f"{kind}_key_id"))
 _ENV_PREFIX = "FLASHCLAIM_"
 
 
@@ -64,8 +67,13 @@ class Settings(BaseSettings):
     ticket_ttl_s: int = Field(1_800, ge=1)
     receipt_keys: Keys
     receipt_key_id: int = 1
+    instant_keys: Keys = {}  # without one an instant win cannot be launched
+    instant_key_id: int = 1
 
     outbox_bytes_max: int = Field(OUTBOX_BYTES_MAX, ge=1_000_000)  # past it claims are shed until the ledger catches up
+
+    # Hexadecimal: turns ID numbers into subjects. Never change it: the numbers, to do it anew, are kept nowhere.
+    person_key: SecretStr | None = None
 
     session_secret: SecretStr | None = None  # HS256: the dev identity
     session_jwks_url: str | None = None  # production: the identity provider's public keys
@@ -83,7 +91,9 @@ class Settings(BaseSettings):
     invalid_tickets_burst: int = Field(500, ge=0, le=RATE_MAX)
     rates_redis_url: str | None = None  # a second, volatile store: rates are then over all processes
     deny_file: Path | None = None
+    time_zone: str = "Asia/Shanghai"  # the organisation's: a day begins by it
     towns_file: Path | None = None  # another city's towns, as in engine/towns/dongguan.toml
+    town_outlines_file: Path | None = None  # GeoJSON; without it a place is in the town with the nearest centre
     cors_origins: tuple[str, ...] = ()
     trusted_proxies: str = "127.0.0.1"
     root_path: str = ""
@@ -104,9 +114,38 @@ class Settings(BaseSettings):
             raise ValueError("rates_redis_url is redis_url: each count would be written to disk; name another store")
         return self
 
+    @model_validator(mode="after")
+    def _hides_persons(self) -> "Settings":
+        key = "" if self.person_key is None else self.person_key.get_secret_value()
+        if self.person_key is not None and re.fullmatch(r"(?:[0-9a-fA-F]{2}){32,64}", key) is None:
+            raise ValueError("person_key is not hexadecimal, of 64 digits or more")
+        return self
+
+    @model_validator(mode="after")
+    def _is_somewhere(self) -> "Settings":
+        try:
+            _ = self.zone
+        except (ZoneInfoNotFoundError, ValueError, OSError):
+            raise ValueError("time_zone is no zone that is known here: write it like Asia/Shanghai") from None
+        return self
+
+    @property
+    def zone(self) -> ZoneInfo:
+        return ZoneInfo(self.time_zone)
+
     @property
     def towns(self) -> Towns:
         return towns.load(self.towns_file)
+
+    @property
+    def persons(self) -> bytes | None:
+        """The key that turns ID numbers into subjects; None where none is set."""
+        return None if self.person_key is None else bytes.fromhex(self.person_key.get_secret_value())
+
+    @property
+    def places(self) -> Places:
+        outlines = load_outlines(self.town_outlines_file, self.towns) if self.town_outlines_file else ()
+        return Places(self.towns, outlines)
 
     @property
     def promised(self) -> Durability:
@@ -121,6 +160,11 @@ class Settings(BaseSettings):
     def receipt_keyring(self) -> Keyring:
         keys = {key_id: key.get_secret_value() for key_id, key in self.receipt_keys.items()}
         return keyring_of("receipt", self.receipt_key_id, keys)
+
+    @property
+    def instant_keyring(self) -> Keyring | None:
+        keys = {key_id: key.get_secret_value() for key_id, key in self.instant_keys.items()}
+        return keyring_of("instant", self.instant_key_id, keys) if keys else None
 
 
 def keyring_of(kind: str, current: int, keys: Mapping[int, str]) -> Keyring:
@@ -152,7 +196,7 @@ def load_settings(data_dir: Path | None = None, **more: str) -> Settings:
     except ValidationError as error:
         faults = [_told(fault) for fault in error.errors(include_input=False)]
         raise Misconfigured("; ".join(faults) + _advice(data_dir)) from None
-    _ = settings.ticket_keyring, settings.receipt_keyring, settings.towns
+    _ = settings.ticket_keyring, settings.receipt_keyring, settings.instant_keyring, settings.places
     return settings
 
 

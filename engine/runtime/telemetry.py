@@ -1,8 +1,8 @@
 """Logs: structured, to standard error, without secrets.
 
-Nothing in flashclaim logs a ticket, a receipt, a session token or a password; `without_secrets` is the second line,
-should one ever reach a log or a terminal by way of an exception. It works on whole lines, so that it also sees what
-stands inside a list, an exception's text or a traceback.
+Nothing in flashclaim logs a ticket, a receipt, a session token, a password or an ID number; `without_secrets` is the
+second line, should one ever reach a log or a terminal by way of an exception. It works on whole lines, so that it also
+sees what stands inside a list, an exception's text or a traceback.
 """
 
 import logging
@@ -13,11 +13,15 @@ from typing import Any, Literal
 import structlog
 from structlog.typing import EventDict, Processor
 
+from engine.members.id_number import is_id_number
+
 # Lengths are bounded, and a word is looked at once: a client's text in a log line must not cost more than its length.
 _PASSWORD = re.compile(r"""(?<=://)[^/\s"'@:]{0,100}:[^\s"']{1,200}(?=@)|(?<=[?&]password=)[^&\s"']+""")
 _WORD = re.compile(r"[A-Za-z0-9_.-]{20,}")
 _LONG = re.compile(r"[A-Za-z0-9_-]{60}")  # a ticket, a receipt, a key in hexadecimal
 _JSON_START = "eyJ"  # what a session token begins with: base64 of `{"`
+
+_CARD = re.compile(r"(?<![0-9])[1-9][0-9]{16}[0-9Xx](?![0-9])")  # an ID number, if its check fits
 
 # C1 controls and Unicode's line ends: JSON leaves them as they are, terminals and log readers may act on them.
 _UNSEEN = re.compile(r"[\x7f-\x9f\u2028\u2029]")
@@ -70,11 +74,15 @@ def _hiding(render: Processor) -> Processor:
 
 
 def without_secrets(text: str) -> str:
-    """A text in which whatever looks like a ticket, a receipt, a token, a key or a password is replaced by a dot."""
-    return _WORD.sub(_hidden, _PASSWORD.sub("…", text))
+    """A text in which what looks like a ticket, a receipt, a token, a key, a password or an ID number is a dot."""
+    return _CARD.sub(_number_hidden, _WORD.sub(_hidden, _PASSWORD.sub("…", text)))
 
 
 def _hidden(found: re.Match[str]) -> str:
     word = found[0]
     is_secret = _LONG.search(word) or (_JSON_START in word and "." in word)
     return "…" if is_secret else word
+
+
+def _number_hidden(found: re.Match[str]) -> str:
+    return "…" if is_id_number(found[0]) else found[0]

@@ -93,18 +93,18 @@ class Member(FastHttpUser):
                 return
             _sleep_until(opens_s)
             if person.is_forger:
-                self._press(ticket[:-2] + ("AA" if ticket[-2:] != "AA" else "BA"), person.item)
+                self._press(ticket[:-2] + ("AA" if ticket[-2:] != "AA" else "BA"), person)
             self._press_often(ticket, person)
 
     def _press_often(self, ticket: str, person: Person) -> None:
         for _ in range(person.presses):
-            answer = self._press(ticket, person.item)
+            answer = self._press(ticket, person)
             next_wave = answer.get("next_release_at")
             if person.is_patient and answer.get("code") == "sold-out" and next_wave:
                 wave_s = datetime.fromisoformat(next_wave).timestamp()
                 if wave_s - time.time() < WAVE_WAIT_S_MAX:
                     _sleep_until(wave_s)
-                    answer = self._press(ticket, person.item)
+                    answer = self._press(ticket, person)
         if person.checks_receipt and "receipt" in answer:
             self._check_receipt(answer)
 
@@ -133,7 +133,7 @@ class Member(FastHttpUser):
             gevent.sleep(random.uniform(0.5, 1.5))
         return None
 
-    def _press(self, ticket: str, item: str) -> dict[str, Any]:
+    def _press(self, ticket: str, person: Person) -> dict[str, Any]:
         """Press the button once; on 503, 429 or no answer at all send the same ticket again."""
         path = f"/v1/drops/{rush.config.drop_id}/claims"
         for _ in range(TRIES_MAX):
@@ -144,7 +144,9 @@ class Member(FastHttpUser):
                 took_ms = (time.perf_counter() - started_s) * 1000
                 if answer.status_code:
                     told: dict[str, Any] = answer.json()
-                    rush.tally.claim_answered(ticket, item, answer.status_code, told, took_ms)
+                    rush.tally.claim_answered(
+                        ticket, person.item, answer.status_code, told, took_ms, person.town_number
+                    )
                     if answer.status_code not in (429, 503):
                         answer.success()
                         return told

@@ -2,6 +2,9 @@
 -- `item:town:units:until_ms` joined by commas. What a town's members have taken counts against its own allotment first.
 local function _allotments(drop, now)
   local reserved, flows_back = {}, {}
+  if drop.allotments == '' then
+    return reserved, flows_back
+  end
   for item, town, units, till in string.gmatch(drop.allotments, '(%d+):(%d+):(%d+):(%d+)') do
     item, town, till = tonumber(item), tonumber(town), tonumber(till)
     if now < till then

@@ -21,11 +21,13 @@ local function _drop(key)
       return nil
     end
   end
-  for pair in string.gmatch(drop.allotments, '(%d+:%d+):%d+:%d+') do
-    local counter = 'taken:' .. pair
-    drop[counter] = tonumber(drop[counter])
-    if not drop[counter] then
-      return nil
+  if drop.allotments ~= '' then
+    for pair in string.gmatch(drop.allotments, '(%d+:%d+):%d+:%d+') do
+      local counter = 'taken:' .. pair
+      drop[counter] = tonumber(drop[counter])
+      if not drop[counter] then
+        return nil
+      end
     end
   end
   return drop

@@ -3,6 +3,9 @@
 -- until the next start. So the time zone, with its changes of offset, is worked out beforehand (engine/campaigns/).
 local function _scopes(text, now)
   local scopes = {}
+  if text == '' then
+    return scopes
+  end
   for kind, limit, runs in string.gmatch(text, '(%d+):(%d+):([^|]+)') do
     local since, till = 0, nil
     for start, length in string.gmatch(runs, '(%d+),(%d+)') do

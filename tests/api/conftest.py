@@ -10,6 +10,7 @@ import pytest
 from fastapi import FastAPI
 
 from api.app import create_app
+from engine.members.attributes import Value
 from engine.members.model import Role, Session
 from engine.members.session import SessionTokens
 from engine.runtime.connections import Stores
@@ -24,8 +25,13 @@ class Api:
     client: httpx.AsyncClient
     tokens: SessionTokens
 
-    def bearer(self, name: str = "m-1", role: Role = "member", **attributes: str) -> dict[str, str]:
+    def bearer(self, name: str = "m-1", role: Role = "member", **attributes: Value) -> dict[str, str]:
         return {"Authorization": f"Bearer {self.tokens.issue(Session(name, name, role, attributes), 600)}"}
+
+    def operator_of(self, organisation: str, role: Role = "operator") -> dict[str, str]:
+        """An operator who is bounded by an organisation."""
+        session = Session(f"{organisation}-boss", f"{organisation}-boss", role, organisation=organisation)
+        return {"Authorization": f"Bearer {self.tokens.issue(session, 600)}"}
 
     async def operate(self, method: str, path: str, body: Any = None, **headers: str) -> httpx.Response:
         return await self.client.request(

@@ -98,9 +98,15 @@ async def test_the_person_behind_two_accounts_is_one(api: Api) -> None:
 
 
 async def test_gates_are_named_and_not_asked(api: Api) -> None:
-    await launched(api, proof_of_work={"bits": 4})
+    choices = [{"id": "health", "text": {"en": "Health"}}]
+    await launched(api, gates={"proof_of_work": {"bits": 4}, "slogan": {"choices": choices}, "list": "couriers"})
     drop = (await told(api))["goose"]
-    assert (drop["ticket"], drop["gates"]) == (True, [{"gate": "proof-of-work", "bits": 4}])
+    assert drop["ticket"]
+    assert drop["gates"] == [
+        {"gate": "list"},
+        {"gate": "slogan", "choices": choices},
+        {"gate": "proof-of-work", "bits": 4},
+    ]
 
 
 async def test_pause_and_close(api: Api) -> None:

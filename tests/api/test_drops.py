@@ -11,6 +11,7 @@ from sqlalchemy import select
 
 from engine.ledger import actions
 from engine.ledger.schema import operator_actions
+from engine.members import store as members_store
 from engine.runtime.connections import Stores
 from tests.api.conftest import Api, problem
 from tests.factories.drops import drop_json
@@ -45,6 +46,24 @@ async def test_a_wrong_drop_is_422_names_the_field_and_changes_nothing(
     found = problem(answer, 422, "spec-invalid")
     assert field in [error["field"] for error in found["errors"]]
     assert (await api.operate("GET", "/v1/drops")).json()["drops"] == []
+
+
+async def test_names_that_stand_for_nothing_are_refused_at_creation_and_at_an_amendment(api: Api) -> None:
+    await api.operate("PUT", "/v1/organisations/dongguan", {"kind": "city", "title": {"en": "City"}})
+    await api.operate("POST", "/v1/drops", drop_json("draft"))
+    for change, words in (
+        ({"organisation": "donguan"}, "organisation: no such organisation: did you mean 'dongguan'"),
+        ({"eligibility": {"not": {"list": "winners"}}}, "eligibility: no such list 'winners'"),
+        ({"eligibility": {"segment": "riders"}}, "eligibility: no such segment 'riders'"),
+        ({"eligibility": {"organisation": {"under": "donguan"}}}, "eligibility: no such organisation: did you mean"),
+        ({"eligibility": {"any_of": []}}, "eligibility.any_of: is empty"),
+    ):
+        for answer in (
+            await api.operate("POST", "/v1/drops", drop_json("trial") | change),
+            await api.operate("PATCH", "/v1/drops/draft", change, **{"If-Match": '"1"'}),
+        ):
+            assert words in problem(answer, 422, "spec-invalid")["detail"]
+    assert (await api.operate("GET", "/v1/drops/draft")).json()["revision"] == 1
 
 
 async def test_the_wrong_waves_are_named(api: Api) -> None:
@@ -237,7 +256,7 @@ async def test_acts_on_claims_and_members_stand_in_the_same_chain(api: Api, stor
         ("drop:trial", "create"),
         ("drop:trial", "launch"),
         (f"claim:{claim_id}", "release"),
-        ("member:m-9", "put"),
+        (f"member:{await mark_of(stores, 'm-9')}", "put"),
     }
     assert {link.action.actor for link in links} == {"boss"}
     release = next(link.action for link in links if link.action.verb == "release")
@@ -246,7 +265,16 @@ async def test_acts_on_claims_and_members_stand_in_the_same_chain(api: Api, stor
     first, second = (link.action for link in links if link.action.verb == "put")
     assert first.before is None
     assert second.before == first.after != second.after
+    assert "大朗" not in str(links), "what is known of a member can be taken back, the chain can not"
     assert actions.broken_links(links) == []
+
+
+async def mark_of(stores: Stores, member_id: str) -> str:
+    async with stores.ledger.connect() as connection:
+        found = await members_store.read(connection, member_id)
+    assert found is not None
+    assert found.mark is not None
+    return found.mark
 
 
 async def test_report_and_list(api: Api, stores: Stores) -> None:
@@ -306,7 +334,7 @@ async def test_members_are_written_by_operators_and_used_when_a_token_says_nothi
     put = await api.operate("PUT", "/v1/members/m-9", {"attributes": {"town": "大朗"}, "subject": "person-9"})
     assert put.json()["subject"] == "person-9"
     for town in (5, "a\x00b", "x" * 201):
-        problem(await api.operate("PUT", "/v1/members/m-9", {"attributes": {"town": town}}), 422, "invalid")
+        problem(await api.operate("PUT", "/v1/members/m-9", {"attributes": {"town": town}}), 422, "member-invalid")
     problem(await api.operate("PUT", "/v1/members/%20", {"attributes": {}}), 422, "id-invalid")
     problem(await api.client.put("/v1/members/m-9", json={}, headers=api.bearer()), 403, "operators-only")
 

@@ -33,6 +33,7 @@ ROUTES = [
     ("POST", "/v1/campaigns/autumn/amendments?dry_run=true", "operator"),
     ("POST", "/v1/campaigns/autumn/copies", "operator"),
     ("POST", "/v1/drops/trial/ticket", "member"),
+    ("POST", "/v1/drops/trial/quiz/answers", "member"),
     ("POST", "/v1/drops/trial/claims", "ticket"),
     ("POST", "/v1/receipts/verify", "nobody"),
 ]
@@ -182,6 +183,9 @@ class TestSizes:
             drop | {"eligibility": {f"town{number}": 5 for number in range(50_000)}},
             drop | {"eligibility": {"town": {"in": ["x"] * 200_000}}},
             drop | {"title": {f"z{number}": "x" for number in range(50_000)}},
+            drop | {"gates": {"quiz": {"bank": [{}] * 300_000}}},
+            drop | {"gates": {"quiz": {"bank": [{"choices": [{}] * 10}] * 500}}},
+            drop | {"gates": {"slogan": {"choices": [0] * 300_000}, "location": {"towns": [0] * 100_000}}},
         ]
         for body in bodies:
             assert len(json.dumps(body)) < REQUEST_BODY_BYTES_MAX * 1.5

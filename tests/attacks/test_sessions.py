@@ -222,6 +222,15 @@ class TestPayloads:
             {"role": True},
             {"role": {"operator": True}},
             {"attributes": {"town": ["大朗"]}},
+            {"attributes": {"tags": "大朗"}},
+            {"attributes": {"tags": ["大朗", 5]}},
+            {"attributes": {"new_employment_form": "true"}},
+            {"attributes": {"anything": {"town": "大朗"}}},
+            {"attributes": {"anything": None}},
+            {"organisation": None},
+            {"organisation": ""},
+            {"organisation": "Dong Guan"},
+            {"organisation": ["dongguan"]},
             {"attributes": {"town": {"in": "大朗"}}},
         ],
     )
@@ -268,8 +277,10 @@ class TestPayloads:
             problem(await api.client.post("/v1/drops/trial/pause", headers=headers), 403, "operators-only")
 
     async def test_a_members_row_makes_nobody_an_operator(self, api: Api, secret: OctKey) -> None:
-        body = {"attributes": {"role": "operator", "town": "大朗"}, "subject": "operator"}
+        body = {"attributes": {"town": "大朗"}, "subject": "operator"}
         assert (await api.operate("PUT", "/v1/members/m-1", body)).status_code == 200
+        more = body | {"attributes": {"role": "operator"}}
+        problem(await api.operate("PUT", "/v1/members/m-1", more), 422, "member-invalid")
         bare = {"Authorization": f"Bearer {signed(HS256, payload(), secret)}"}
         problem(await api.client.get("/v1/drops", headers=bare), 403, "operators-only")
 

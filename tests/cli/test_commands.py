@@ -3,6 +3,8 @@
 import asyncio
 import json
 import os
+import pty
+import re
 import signal
 import subprocess
 import sys
@@ -20,6 +22,7 @@ from engine.runtime.connections import open_stores
 from engine.runtime.servers import free_port, is_running, stop_process
 from engine.runtime.settings import load_settings
 from tests.factories.drops import drop_json
+from tests.factories.gates import SLOGANS, quiz_json
 
 ROOT = Path(__file__).parents[2]
 EXAMPLE = ROOT / "examples" / "lychee-2025.yaml"
@@ -103,6 +106,66 @@ def test_a_member_goes_their_way_by_hand(terminal: Terminal) -> None:
     assert json.loads(terminal.good("export", "byhand", "--format", "jsonl"))["member_id"] == "m-1"
 
 
+def test_a_member_passes_a_drops_gates_by_hand(terminal: Terminal, tmp_path: Path) -> None:
+    gates = {"quiz": quiz_json(), "slogan": SLOGANS, "location": {"towns": ["大朗"]}, "proof_of_work": {"bits": 8}}
+    file = tmp_path / "gated.yaml"
+    file.write_text(json.dumps(drop_json("gated", gates=gates)))
+    terminal.good("drop", "create", str(file))
+    terminal.good("drop", "launch", "gated")
+    session = terminal.good("token", "member", "m-1").strip()
+    asked = terminal.good("gates", "gated", "--token", session).splitlines()
+    assert [line.partition("\t")[0] for line in asked] == ["gate", "location", "slogan", "quiz", "proof-of-work"]
+    assert asked[3].endswith("questions 3, pass_mark 2, attempts 3, time_limit_s 120")
+    words = ["ticket", "gated", "--token", session, "--json"]
+    unanswered = terminal.run(*words, "--location", "22.9,113.93", "--slogan", "moon")
+    assert unanswered.returncode == 2
+    assert "--answer QUESTION=NUMBER" in unanswered.stderr
+    shown = re.findall(r"^(q\d): |^  (\d)  (right|wrong)", unanswered.stderr, re.MULTILINE)
+    right, question = [], ""
+    for question_id, number, word in shown:
+        question = question_id or question
+        right += ["--answer", f"{question}={number}"] if word == "right" else []
+    assert len(right) == 6
+    for wrong, code, sentence in (
+        (["--location", "22.9;113.93"], 2, "LAT,LON"),
+        (["--slogan", "moon", *right[:4]], 2, "answer each of these"),
+        (["--slogan", "moon", *right], 2, "location-required"),
+        (["--location", "23.0,113.93", "--slogan", "moon", *right], 1, "wrong-town"),
+        (["--location", "22.9,113.93", "--slogan", "sun"], 2, "unknown-slogan"),
+    ):
+        refused = terminal.run(*words, *wrong)
+        assert (refused.returncode, refused.stdout) == (code, ""), refused.stderr
+        assert sentence in refused.stderr or (wrong[0] == "--location" and "answer" in refused.stderr)
+    numbers = "".join(f"{answer.rpartition('=')[2]}\n" for answer in right[1::2])
+    ticket = json.loads(typed(terminal, words, f"22.9, 113.93\nmoon\n{numbers}"))
+    assert (ticket["town"], ticket["slogan"]) == ("大朗", "moon")
+    again = json.loads(terminal.good(*words, "--location", "22.9,113.93", "--slogan", "light"))
+    assert again["slogan"] == "light", "the quiz is passed"
+    assert json.loads(terminal.good("claim", "gated", "--ticket", ticket["ticket"], "--json"))["serial"] == 1
+
+
+def typed(terminal: Terminal, words: list[str], keys_pressed: str) -> str:
+    """What a command prints when a person at a terminal answers what it asks."""
+    ours, theirs = pty.openpty()
+    try:
+        os.write(ours, keys_pressed.encode())
+        done = subprocess.run(
+            [sys.executable, "-m", "cli", *words],
+            cwd=ROOT,
+            env={**os.environ, "FLASHCLAIM_DATA": str(terminal.data_dir)},
+            stdin=theirs,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+    finally:
+        os.close(ours)
+        os.close(theirs)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
 def test_a_drop_is_rebuilt_from_the_ledger_and_from_receipts(terminal: Terminal, tmp_path: Path) -> None:
     """The store loses a drop, and a claim that the ledger never saw; the member brings the receipt."""
     terminal.good("drop", "create", str(EXAMPLE), "--id", "lost", "--opens-in", "0")
@@ -182,6 +245,36 @@ def test_a_rebuild_says_what_was_told_beyond_the_stock_and_what_to_do(terminal: 
     terminal.good(*advice.split()[1:])
     terminal.good("drop", "resume", "scarce")
     assert json.loads(terminal.good("rebuild", "scarce", "--json"))["over_stock"] == {}
+
+
+def test_an_instant_win_is_committed_played_and_revealed(terminal: Terminal, tmp_path: Path) -> None:
+    """The worker and the API take the key of the data directory; the file is checked as everybody can check it."""
+    example = str(ROOT / "examples" / "instant.yaml")
+    terminal.good("drop", "create", example, "--id", "wheel", "--opens-in", "0", "--speed", "100")
+    terminal.good("drop", "launch", "wheel")
+    committed = json.loads(terminal.good("instant", "commitment", "wheel"))
+    out = tmp_path / "wheel.json"
+    early = terminal.run("instant", "reveal", "wheel", "--out", str(out))
+    assert (early.returncode, "once it is closed" in early.stderr, out.exists()) == (1, True, False)
+    session = terminal.good("token", "member", "m-1").strip()
+    refused = terminal.run("ticket", "wheel", "--token", session, "--item", "goose")
+    assert (refused.returncode, "not chosen" in refused.stderr) == (2, True)
+    ticket = terminal.good("ticket", "wheel", "--token", session).strip()
+    first = json.loads(terminal.good("claim", "wheel", "--ticket", ticket, "--json"))
+    terminal.good("drop", "close", "wheel")
+    assert json.loads(terminal.good("claim", "wheel", "--ticket", ticket, "--json")) == first
+    terminal.good("audit", "wheel")
+    told = terminal.run("instant", "reveal", "wheel", "--out", str(out))
+    assert (told.returncode, told.stderr.splitlines()[-1]) == (0, "VALID")
+    revealed = json.loads(out.read_text())
+    ((_, item),) = revealed["revealed"]["plays"][0]
+    assert first["item"] == ["no-prize", "goose", "mooncake"][item]
+    assert (revealed["terms"], revealed["commitment"]) == (committed["terms"], committed["commitment"])
+    verifier = [sys.executable, "-I", str(ROOT / "engine" / "draws" / "verify.py"), str(out)]
+    assert subprocess.run(verifier, capture_output=True, check=False).returncode == 0
+    assert terminal.run("instant", "reveal", "wheel", "--out", str(tmp_path)).returncode == 2
+    assert terminal.run("instant", "commitment", "nothing").returncode == 1
+    assert json.loads(terminal.good("audit", "wheel", "--json"))["differences"] == 0
 
 
 def test_a_drop_is_steered(terminal: Terminal) -> None:

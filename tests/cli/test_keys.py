@@ -54,7 +54,12 @@ def test_keys_are_shown_rotated_and_retired_in_a_data_directory(keys_dir: Path) 
     assert rotated.returncode == 0, rotated.stderr
     shown = run("keys", "show", "--json", "--data", str(keys_dir))
     rows = [(row["kind"], row["id"], row["state"]) for row in json.loads(shown.stdout)]
-    assert rows == [("ticket", 1, "opens"), ("ticket", 2, "seals"), ("receipt", 1, "signs")]
+    assert rows == [
+        ("ticket", 1, "opens"),
+        ("ticket", 2, "seals"),
+        ("receipt", 1, "signs"),
+        ("instant", 1, "commits"),
+    ]
     assert all(re.fullmatch("[0-9a-f]{8}", row["fingerprint"]) for row in json.loads(shown.stdout))
     assert "seals" in run("keys", "show", "--data", str(keys_dir)).stdout
     unknown = run("keys", "retire", "ticket", "1", "--data", str(keys_dir))

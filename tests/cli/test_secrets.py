@@ -11,6 +11,7 @@ import pytest
 
 from engine.runtime.servers import free_port, stop_process
 from tests.cli.test_commands import EXAMPLE, Terminal
+from tests.factories.drops import drop_json
 
 
 @pytest.fixture
@@ -37,6 +38,7 @@ def test_no_secret_is_in_any_log_or_message(terminal: Terminal) -> None:
     secrets["receipt"] = claim["receipt"]
     said = ""
     misuse(f"http://127.0.0.1:{terminal.port}", secrets)
+    secrets["location"] = locate(terminal, secrets["session"])
     for words in (
         ("claim", "quiet", "--ticket", secrets["ticket"] + "A"),
         ("claim", secrets["ticket"], "--ticket", secrets["ticket"]),
@@ -63,8 +65,23 @@ def test_no_secret_is_in_any_log_or_message(terminal: Terminal) -> None:
 
 
 def parts(secret: str) -> list[str]:
-    """A token's payload and its signature tell too."""
-    return [part for part in secret.split(".") if len(part) > 20]
+    """A token's payload and its signature tell too, and so do the digits of a place."""
+    return [part for part in re.split("[.,]", secret) if len(part) > 5]
+
+
+def locate(terminal: Terminal, session: str) -> str:
+    """A place that members sent, the right way round, swapped, and in a body that is refused."""
+    lat, lon = 22.9012345678, 113.9387654321
+    drop = drop_json("where", gates={"location": {"towns": ["大朗"]}})
+    url, operator = f"http://127.0.0.1:{terminal.port}/v1/drops", terminal.good("token", "operator").strip()
+    for path, body in (("", drop), ("/where/launch", None)):
+        done = httpx.post(url + path, json=body, headers={"Authorization": f"Bearer {operator}"})
+        assert done.is_success, done.text
+    for place in ({"lat": lat, "lon": lon}, {"lat": lon, "lon": lat}, {"lat": lat, "lon": str(lon)}, f"{lat},{lon}"):
+        headers = {"Authorization": f"Bearer {session}"}
+        answer = httpx.post(f"{url}/where/ticket", json={"location": place}, headers=headers)
+        assert answer.status_code in (200, 422), answer.text
+    return f"{lat},{lon}"
 
 
 def misuse(url: str, secrets: dict[str, str]) -> None:

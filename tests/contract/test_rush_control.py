@@ -4,6 +4,7 @@ A refusal for a rate is kept back: the tests that are not about that shorten it.
 """
 
 import asyncio
+import json
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from engine.rates import control
 from tests.contract.conftest import Start
 from tests.contract.front import REQUEST_ID, Front, claim_request, told
 from tests.contract.line import Answer, request
+from tests.factories.gates import DALANG, DONGKENG, SLOGANS
 from tests.factories.proofs import solved
 
 FORGED = "AQEFdHJpYWw" + "A" * 80
@@ -219,7 +221,7 @@ class TestDenied:
 
 class TestGate:
     async def test_a_client_needs_one_more_request(self, front: Front) -> None:
-        await front.launched(proof_of_work={"bits": 6})
+        await front.launched(gates={"proof_of_work": {"bits": 6}})
         asked = told(await front.ask(front.ticket_request()), 428, "proof-required")
         assert asked["bits"] == 6
         proof = solved(asked)
@@ -227,7 +229,7 @@ class TestGate:
         told(await front.ask(claim_request(str(found["ticket"]))), 201)
 
     async def test_another_members_proof_is_422_with_a_challenge_of_ones_own(self, front: Front) -> None:
-        await front.launched(proof_of_work={"bits": 6})
+        await front.launched(gates={"proof_of_work": {"bits": 6}})
         asked = told(await front.ask(front.ticket_request()), 428, "proof-required")
         body = b'{"proof": "%b"}' % solved(asked).encode()
         again = told(await front.ask(front.ticket_request("m-2", body=body)), 422, "proof-invalid")
@@ -235,14 +237,26 @@ class TestGate:
         told(await front.ask(front.ticket_request("m-2", body=body)), 200)
 
     async def test_a_challenge_can_be_asked_for_beforehand(self, front: Front) -> None:
-        await front.launched(proof_of_work={"bits": 6})
+        await front.launched(gates={"proof_of_work": {"bits": 6}})
         headers = [front.bearer(), ("X-Request-ID", REQUEST_ID)]
-        asked = told(await front.ask(request("GET", "/v1/drops/trial/challenge", headers)), 200)
+        (asked,) = told(await front.ask(request("GET", "/v1/drops/trial/challenge", headers)), 200)["gates"]
         body = b'{"proof": "%b", "item": "box"}' % solved(asked).encode()
         told(await front.ask(front.ticket_request(body=body)), 200)
         await front.launched("open")
         asked = told(await front.ask(request("GET", "/v1/drops/open/challenge", headers)), 200)
-        assert asked == {"gate": None}
+        assert asked == {"gates": []}
+
+    async def test_a_place_and_a_slogan_are_judged_and_told(self, front: Front) -> None:
+        await front.launched(gates={"location": {"towns": ["大朗"]}, "slogan": SLOGANS})
+        told(await front.ask(front.ticket_request()), 428, "location-required")
+        there = json.dumps({"location": DONGKENG, "slogan": "moon"}).encode()
+        told(await front.ask(front.ticket_request(body=there)), 403, "wrong-town")
+        swapped = json.dumps({"location": {"lat": DALANG["lon"], "lon": DALANG["lat"]}}).encode()
+        told(await front.ask(front.ticket_request(body=swapped)), 422, "location-invalid")
+        here = json.dumps({"location": DALANG, "slogan": "moon"}).encode()
+        found = told(await front.ask(front.ticket_request(body=here)), 200)
+        assert (found["town"], found["slogan"]) == ("大朗", "moon")
+        told(await front.ask(claim_request(str(found["ticket"]))), 201)
 
     async def test_a_claim_takes_no_proof(self, front: Front) -> None:
         await front.launched()
@@ -252,7 +266,7 @@ class TestGate:
         await front.launched()
         told(await front.ask(front.ticket_request()), 200)
         headers = [front.bearer("boss", "operator"), ("Content-Type", "application/json"), ("If-Match", '"2"')]
-        body = b'{"proof_of_work": {"bits": 6}}'
+        body = b'{"gates": {"proof_of_work": {"bits": 6}}}'
         assert (await front.ask(request("PATCH", "/v1/drops/trial", headers, body))).status == 200
         front.app.state.services.drops.forget("trial")
         if front.is_gate:

@@ -7,6 +7,7 @@ from joserfc import jwt
 from joserfc.jwk import OctKey
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from engine.ledger.schema import list_members, lists
 from engine.members import store as members_store
 from engine.runtime.settings import Settings
 from tests.contract.front import REQUEST_ID, Front, claim_request, told
@@ -56,6 +57,24 @@ class TestRefused:
         assert told(answer, 403, "not-eligible")["attribute"] == "town"
         here = bare_session(settings, "m-1", attributes={"town": "大朗"})
         told(await front.ask(request("POST", TICKET, [("X-Request-ID", REQUEST_ID), here])), 200)
+
+    async def test_a_list_decides_by_what_the_ledger_says_now(
+        self, front: Front, settings: Settings, ledger: AsyncEngine
+    ) -> None:
+        """Such a drop's tickets are the app's, whoever listens: the gate waits for no ledger."""
+        async with ledger.begin() as connection:
+            await connection.execute(lists.insert().values(name="couriers"))
+            await connection.execute(list_members.insert().values(list="couriers", member="m-1"))
+        await front.launched(eligibility={"list": "couriers"})
+        for member, status in (("m-1", 200), ("m-2", 403)):
+            here = bare_session(settings, member, attributes={"town": "大朗"})
+            answer = await front.ask(request("POST", TICKET, [("X-Request-ID", REQUEST_ID), here]))
+            found = told(answer, status, "not-eligible" if status == 403 else None)
+            assert status == 200 or found["explanation"]["zh"] == "此活动面向在名单 couriers 上的会员；您不在其中"
+        assert front.by_gate == 0
+        answer = await front.ask(claim_request(await front.ticket()))
+        assert answer.status == 201
+        assert (front.by_gate > 0) == front.is_gate
 
     async def test_a_closed_drop_gives_none(self, front: Front) -> None:
         await front.launched()

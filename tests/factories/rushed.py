@@ -2,6 +2,8 @@
 
 import json
 from pathlib import Path
+from secrets import token_bytes
+from typing import Any
 
 from sqlalchemy import text
 
@@ -9,6 +11,8 @@ from engine.bounds import OUTBOX_BYTES_MAX
 from engine.claims.backlog import Backlog
 from engine.claims.model import Claim
 from engine.claims.service import Claims
+from engine.claims.ticket import seal
+from engine.claims.wire import ClaimRequest
 from engine.drops.model import Actor
 from engine.drops.service import Drops
 from engine.ids import ClaimId
@@ -30,7 +34,7 @@ class Rushed:
         self.stores = stores
         self.settings = settings
         self.log = log
-        self.drops = Drops(stores.redis, stores.scripts, stores.ledger, settings.partitions)
+        self.drops = Drops(stores.redis, stores.scripts, stores.ledger, settings.partitions, stores.dealer)
         self.claims = self.api_process()
 
     def api_process(self) -> Claims:
@@ -38,8 +42,9 @@ class Rushed:
         backlog = Backlog(self.stores.redis, 1, OUTBOX_BYTES_MAX)
         return Claims(self.stores.scripts, self.stores.ledger, self.drops, self.settings, backlog)
 
-    async def rush(self) -> None:
-        await self.drops.create(drop_spec("trial", stock=60), BOSS)
+    async def rush(self, **more: Any) -> None:
+        """`more` are fields of the drop's definition."""
+        await self.drops.create(drop_spec("trial", **{"stock": 60, **more}), BOSS)
         await self.drops.launch("trial", BOSS)
         with self.log.open("w") as log:
             for number in range(CLAIMS):
@@ -58,12 +63,21 @@ class Rushed:
         opened = self.claims.open_ticket(ticket or await self.ticket(member))
         return await self.claims.claim(drop, opened, None, None)
 
+    async def claim_for(
+        self, member: str, town: int, slogan: int = 0, *, quantity: int = 1, drop_id: str = "trial"
+    ) -> Claim:
+        """Claim with a ticket that says for which town and with which slogan, as the gates have it made."""
+        drop, request = await self.drops.get(drop_id), ClaimRequest(token_bytes(8), 1, quantity, member, member)
+        request = request._replace(town=town, slogan=slogan)
+        sealed = seal(self.settings.ticket_keyring, drop.id, request, drop.opens_ms, drop.closes_ms)
+        return await self.claims.claim(drop, self.claims.open_ticket(sealed), None, None)
+
     async def record(self) -> None:
         await record_all(self.stores, self.settings.partitions)
 
-    async def audit(self) -> AuditReport:
-        keyring = self.settings.receipt_keyring
-        return await audit(self.stores, self.settings.partitions, keyring, "trial", self.log)
+    async def audit(self, drop_id: str = "trial") -> AuditReport:
+        keyring, log = self.settings.receipt_keyring, self.log if self.log.exists() else None
+        return await audit(self.stores, self.settings.partitions, keyring, drop_id, log)
 
     async def sql(self, statement: str) -> None:
         async with self.stores.ledger.begin() as connection:

@@ -2,6 +2,7 @@
 
 import ast
 import re
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,11 +19,12 @@ MAY_IMPORT = {
     "lua": {"lua"},
     "engine": {"engine", "lua"},
     "api": {"api", "engine"},
-    "loadtests": {"loadtests", "engine", "cli"},
+    "loadtests": {"loadtests", "engine", "cli", "lua"},  # the scripts themselves are measured
     "cli": {"cli", "engine", "api", "loadtests"},
 }
 BANNED_NAMES = {"utils", "helpers", "common", "core", "manager", "base", "lib", "misc"}
 FILE_LINES_MAX, FUNCTION_LINES_MAX = 400, 50
+LONG_FILES = {"engine/draws/verify.py"}  # people download and read it as one: the rule, its formats, the checks
 LONG_FUNCTIONS = {"upgrade"}  # a migration is written once and read as a list
 WRITES = {"HSET", "HDEL", "XADD", "DEL", "UNLINK", "RENAME", "SET", "XGROUP"}
 SCRIPTS = sorted(path.stem for path in (ROOT / "lua").glob("*.lua"))
@@ -83,7 +85,7 @@ def test_files_and_functions_stay_small() -> None:
     long = []
     for path, tree in sources():
         lines = (ROOT / path).read_text(encoding="utf-8").count("\n")
-        if lines > FILE_LINES_MAX and path.parts[0] != "tests":
+        if lines > FILE_LINES_MAX and path.parts[0] != "tests" and str(path) not in LONG_FILES:
             long.append(f"{path}: {lines} lines")
         for node in ast.walk(tree):
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
@@ -91,6 +93,11 @@ def test_files_and_functions_stay_small() -> None:
                 if length > FUNCTION_LINES_MAX and node.name not in LONG_FUNCTIONS | {"register"}:
                     long.append(f"{path}: {node.name} has {length} lines")
     assert long == []
+
+
+def test_the_verifier_is_one_file_that_needs_nothing() -> None:
+    tree = ast.parse((ROOT / "engine" / "draws" / "verify.py").read_text(encoding="utf-8"))
+    assert {name.partition(".")[0] for name in imported(tree)} <= sys.stdlib_module_names
 
 
 def test_names_say_what_is_in_a_file() -> None:

@@ -9,7 +9,7 @@ from engine.drops.model import Status, to_ms
 from engine.ids import ClaimId, DropId
 from engine.ledger import promises
 from engine.ledger.evidence import recorded_fact, stored_fact
-from engine.ledger.promises import Fact, History
+from engine.ledger.facts import Fact, History
 from tests.simulation.people import DROP_ID
 from tests.simulation.plan import Kind
 from tests.simulation.queries import skipped

@@ -309,7 +309,7 @@ MUTANTS = (
         "the reconciler believes the store",
         "repairs go toward the record",
         "counters_off",
-        [Edit(Reconciler, "_recount", "record.issued(item)", "taken")],
+        [Edit(Reconciler, "_recount", "record.of_item(item).issued", "taken")],
         kinds=(Kind.TAMPERED,),
         seed=93,
     ),
@@ -324,7 +324,7 @@ MUTANTS = (
         "the reconciler counts given back claims as taken",
         "the reconciler finds nothing where nothing is wrong",
         "the reconciler finds nothing wrong",
-        [Edit(Reconciler, "_record", "in returned.items()},", "in ()},")],
+        [Edit(Reconciler, "_record", "*returned.get(group, (0, 0))", "0")],
     ),
 )
 

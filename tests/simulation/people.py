@@ -14,7 +14,7 @@ from engine.drops.model import Actor, StaleRevision
 from engine.errors import FlashclaimError, Invalid, Refused, Unavailable
 from engine.ids import ClaimId
 from engine.ledger import client_log
-from engine.ledger.promises import Fact
+from engine.ledger.facts import Fact
 from loadtests.workload import Person
 from tests.simulation.loop import SimulatedLoop
 from tests.simulation.network import Broken, Network

@@ -6,6 +6,7 @@ Each act is cut off before and behind each of its steps on the drops; then the s
 from collections.abc import Awaitable, Callable, Iterator
 from itertools import count
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 
@@ -17,6 +18,8 @@ from engine.claims.model import NotReady
 from engine.drops.model import Drop, Status, Verb
 from engine.drops.service import Drops
 from engine.ledger import actions
+from engine.members.service import Members
+from engine.organisations.service import Organisations
 from engine.runtime.connections import Stores
 from engine.towns import load
 from tests.factories.campaigns import campaign_spec, part
@@ -51,7 +54,8 @@ class Dying(Drops):
 
 def process(stores: Stores, drops: Drops | None = None) -> Campaigns:
     drops = drops or Drops(stores.redis, stores.scripts, stores.ledger, 1)
-    return Campaigns(stores.redis, stores.ledger, drops, 1, load())
+    members = Members(stores.ledger, Organisations(stores.ledger), load())
+    return Campaigns(stores.redis, stores.ledger, drops, members, 1, load(), ZoneInfo("Asia/Shanghai"))
 
 
 def amend(campaigns: Campaigns) -> Awaitable[Campaign]:

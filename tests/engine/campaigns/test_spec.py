@@ -9,8 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from engine import towns
 from engine.campaigns.spec import CampaignInvalid, CampaignSpec, changed, copied, later, parse, parse_yaml
 from engine.ids import IdInvalid
+from engine.members.predicate import Predicate
 from tests.factories.campaigns import campaign_json, campaign_spec, part
 
 EXAMPLE = (Path(__file__).parents[3] / "examples" / "mid-autumn.yaml").read_text(encoding="utf-8")
@@ -71,6 +73,22 @@ class TestFaults:
         ):
             parse_yaml(wrong, "f.yaml")
 
+    def test_towns_that_the_city_does_not_have_are_told_once(self) -> None:
+        gates = {"location": {"towns": ["大郎"]}}
+        with pytest.raises(CampaignInvalid) as refused:
+            parse(campaign_json(gates=gates), "f.yaml", towns.load())
+        assert refused.value.detail == "f.yaml: gates.location.towns: there is no town '大郎': did you mean '大朗'?"
+        with pytest.raises(CampaignInvalid, match=r"f\.yaml: drops\.1\.gates\.location\.towns: there is no town"):
+            parse(campaign_json(drops=[part("goose"), part("meat", gates=gates)]), "f.yaml", towns.load())
+
+    def test_what_a_launch_commits_to_is_left_out(self) -> None:
+        opens = datetime(2026, 9, 18, 1, tzinfo=UTC)
+        committed = {"key_id": 1, "partitions": 1, "secret_sha256": "0" * 64, "commitment": "0" * 64}
+        curve = [{"at": opens.isoformat(), "share_ppm": 1_000_000}]
+        instant = {"curve": curve, "rules": {"en": "One prize."}, "committed": committed}
+        with pytest.raises(CampaignInvalid, match="it comes by the launch"):
+            campaign_spec(opens_at=opens, drops=[part("wheel", allocation="instant", instant=instant)])
+
     def test_a_name_that_stands_twice(self) -> None:
         with pytest.raises(CampaignInvalid, match="stands twice"):
             parse_yaml(
@@ -84,7 +102,7 @@ class TestInheritance:
         found = campaign_spec(eligibility=town, drops=[part("goose"), part("meat", eligibility={}, organisation="x")])
         goose, meat = found.drops
         assert (goose.organisation, goose.opens_at, goose.closes_at) == ("dongguan", found.opens_at, found.closes_at)
-        assert (goose.eligibility, meat.eligibility, meat.organisation) == (found.eligibility, {}, "x")
+        assert (goose.eligibility, meat.eligibility, meat.organisation) == (found.eligibility, Predicate(), "x")
 
     def test_it_moves_with_the_campaign(self) -> None:
         opens = datetime(2026, 9, 18, 1, tzinfo=UTC)
@@ -153,6 +171,23 @@ class TestCopies:
         assert [wave.at for wave in new.waves] == [wave.at + gap for wave in old.waves]
         assert new.allotments[0].until == old.allotments[0].until + gap
         assert (new.id, new.items, new.title) == ("spring-goose", old.items, old.title)
+
+    def test_an_instant_wins_curve_moves_along(self) -> None:
+        opens = datetime(2026, 9, 18, 1, tzinfo=UTC)
+        curve = [{"at": (opens + timedelta(minutes=9)).isoformat(), "share_ppm": 1_000_000}]
+        wheel = part("autumn-wheel", allocation="instant", instant={"curve": curve, "rules": {"en": "One prize."}})
+        spec = campaign_spec(opens_at=opens, drops=[wheel])
+        (old,), (new,) = spec.drops, copied(spec, "spring", date(2027, 2, 6)).drops
+        assert old.instant is not None
+        assert new.instant is not None
+        assert new.instant.curve[0].at - old.instant.curve[0].at == new.opens_at - old.opens_at
+
+    def test_an_item_may_be_called_as_a_moment_is(self) -> None:
+        opens = datetime(2026, 9, 18, 1, tzinfo=UTC)
+        item = {"id": "until", "title": {"en": "Until"}, "stock": 4}
+        waves = [{"at": opens.isoformat(), "stock": {"until": 4}}]
+        spec = campaign_spec(opens_at=opens, drops=[part("goose", items=[item], waves=waves)])
+        assert copied(spec, "spring", date(2027, 2, 6)).drops[0].waves[0].stock == {"until": 4}
 
     @pytest.mark.parametrize("day", ["0001-01-01", "1999-12-31", "2200-01-01", "9999-12-31"])
     def test_days_that_no_calendar_knows(self, day: str) -> None:

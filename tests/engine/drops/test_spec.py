@@ -38,10 +38,14 @@ EXAMPLE = (Path(__file__).parents[3] / "examples" / "lychee-2025.yaml").read_tex
         ("items:", "items: [", "f.yaml: not YAML: line"),
         ("allocation: rush", "allocation: rush\nallocation: rush", "stands twice"),
         ("organisation: dongguan", "", "f.yaml: organisation: is missing"),
-        ("allocation: rush", "allocation: rush\nproof_of_work: {bits: 0}", "f.yaml: proof_of_work.bits"),
-        ("allocation: rush", "allocation: rush\nproof_of_work: {bits: 25}", "f.yaml: proof_of_work.bits"),
-        ("allocation: rush", "allocation: rush\nproof_of_work: {bit: 18}", "did you mean 'bits'"),
-        ("allocation: rush", "allocation: rush\nproof_of_work: 18", "f.yaml: proof_of_work"),
+        ("allocation: rush", "allocation: rush\ngates: {proof_of_work: {bits: 0}}", "f.yaml: gates.proof_of_work.bits"),
+        (
+            "allocation: rush",
+            "allocation: rush\ngates: {proof_of_work: {bits: 25}}",
+            "f.yaml: gates.proof_of_work.bits",
+        ),
+        ("allocation: rush", "allocation: rush\ngates: {proof_of_work: {bit: 18}}", "did you mean 'bits'"),
+        ("allocation: rush", "allocation: rush\ngates: {proof_of_work: 18}", "f.yaml: gates.proof_of_work"),
     ],
 )
 def test_a_fault_is_named(old: str, new: str, words: str) -> None:

@@ -12,18 +12,20 @@ import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from redis.asyncio import Redis
-from sqlalchemy import Connection, func, select, text
+from sqlalchemy import Connection, func, insert, select, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine
 from structlog.testing import capture_logs
 
+from engine.drops import store as drops_store
 from engine.ledger import actions, migrations
 from engine.ledger.ingest import writer_of
 from engine.ledger.migrations import LedgerBusy, LedgerForeign, LosesData, NoSuchRevision, migrate
 from engine.ledger.persist import Persister
-from engine.ledger.schema import claims, dead_letters, metadata
+from engine.ledger.schema import claims, dead_letters, drops, metadata
 from engine.runtime.connections import open_ledger
 from tests.engine.ledger.test_persist import add, entry
+from tests.factories.drops import drop_json
 
 BATCH = 64
 
@@ -87,6 +89,24 @@ class TestSteps:
         assert await tables(own) == set()
         await migrate(own)
         assert await differences(own) == []
+
+    @pytest.mark.parametrize("work", [None, {"bits": 18}])
+    async def test_move_a_drops_proof_of_work_among_its_gates_and_back(
+        self, own: AsyncEngine, work: dict[str, int] | None
+    ) -> None:
+        await migrate(own, "0005")
+        before = {**drop_json("old"), "proof_of_work": work}
+        async with own.begin() as connection:
+            row = {"id": "old", "spec": before, "status": "launched", "revision": 2, "epoch": 1}
+            await connection.execute(insert(drops).values(row))
+        await migrate(own, "0006")
+        async with own.connect() as connection:
+            found = await drops_store.read(connection, "old")
+        assert found is not None
+        assert found.spec.gates.model_dump(mode="json") == ({"proof_of_work": work} if work else {})
+        await migrate(own, "0005", may_lose_data=True)
+        async with own.connect() as connection:
+            assert await connection.scalar(select(drops.c.spec)) == before
 
     async def test_back_ask_first(self, own: AsyncEngine) -> None:
         await migrate(own)

@@ -9,10 +9,9 @@ import pytest
 from joserfc import jwt
 from joserfc.jwk import ECKey, KeySet, OctKey
 
-from engine.members.model import NotEligible, Session, check
+from engine.members.model import Session
 from engine.members.session import IdentityUnavailable, SessionInvalid, SessionTokens
 from engine.runtime.settings import Settings
-from tests.factories.drops import drop_spec
 
 
 async def test_a_token_comes_back_as_its_session(settings: Settings) -> None:
@@ -94,13 +93,3 @@ async def test_production_tokens_are_checked_by_the_providers_keys_and_follow_th
     server.close()
     with pytest.raises(IdentityUnavailable):
         await SessionTokens(public).verify(token(new))
-
-
-def test_eligibility_explains_itself() -> None:
-    predicate = drop_spec("x", eligibility={"town": {"in": ["大朗", "东坑"]}}).eligibility
-    check(predicate, {"town": "大朗"})
-    check({}, {})
-    with pytest.raises(NotEligible, match="not known"):
-        check(predicate, {})
-    with pytest.raises(NotEligible, match="yours is 石龙"):
-        check(predicate, {"town": "石龙"})

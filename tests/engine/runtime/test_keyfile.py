@@ -70,6 +70,19 @@ class TestTheFile:
         assert ring.current == 2
         assert kept(data_dir)["ticket_keys"]["1"] == old["ticket_keys"]["1"]
 
+    def test_of_before_instant_wins_gets_a_key_for_them_and_keeps_the_others(self, data_dir: Path) -> None:
+        old = {name: value for name, value in kept(data_dir).items() if "instant" not in name}
+        keyfile.write_private(data_dir / "keys.json", json.dumps(old))
+        assert list(keyfile.shown(kept(data_dir))) == ["ticket", "receipt"]
+        keyfile.ensure_keys(data_dir)
+        first = kept(data_dir)
+        assert {name: first[name] for name in old if name != "key_times"} == {
+            name: old[name] for name in old if name != "key_times"
+        }
+        assert len(first["instant_keys"]["1"]) == 64
+        keyfile.ensure_keys(data_dir)
+        assert kept(data_dir) == first
+
     def test_that_was_half_written_by_a_killed_process_is_not_met(self, data_dir: Path) -> None:
         (data_dir / "keys.json.new").write_text("{")
         keyfile.rotate(data_dir, "receipt", settle_s=0)
@@ -142,6 +155,11 @@ class TestRetiring:
         ring = keyfile.change(data_dir, "ticket", lambda ring: ring.without(1))
         assert sorted(ring.keys) == [2]
         assert "1" not in kept(data_dir)["key_times"]["ticket"]
+
+    def test_is_refused_for_an_instant_key(self, data_dir: Path) -> None:
+        keyfile.rotate(data_dir, "instant", settle_s=0)
+        with pytest.raises(KeyInUse, match="never retired"):
+            keyfile.change(data_dir, "instant", lambda ring: ring.without(1))
 
     def test_is_refused_for_the_current_key_and_an_unknown_one(self, data_dir: Path) -> None:
         with pytest.raises(KeyInUse, match="current"):

@@ -27,6 +27,7 @@ SECRETS = {
     "jwt of a provider": "eyJhbGciOiJFUzI1NiJ9.eyJzdWIiOiJhIn0.c2hvcnQ",
     "redis password": "redis://:hunter22@store:6379/0",
     "odd password": "postgresql://fc:hunter22@x@ledger/flashclaim",
+    "id number": "11010519491231002X",
     "password by name": "postgresql://ledger/flashclaim?password=hunter22&x=1",
 }
 

@@ -1,0 +1,1 @@
+"""Draws and instant wins that anybody can check: docs/draws.md."""
