@@ -15,6 +15,7 @@ from api.deps import Services
 from api.edge import Edge
 from api.exchange import Gate
 from api.routes import (
+    campaigns,
     city_map,
     claims,
     docs,
@@ -28,8 +29,9 @@ from api.routes import (
     operations,
     organisations,
     schedule,
-)  # fmt: skip
+)
 from engine.bounds import LEDGER_ANSWER_S_MAX
+from engine.campaigns.service import Campaigns
 from engine.claims.backlog import Backlog
 from engine.claims.service import Claims
 from engine.draws.service import Draws
@@ -86,8 +88,8 @@ def create_app(settings: Settings, data_dir: Path | None = None) -> FastAPI:
         root_path=settings.root_path,
     )
     for feature in (
-        drops, city_map, gates, claims, instant, draws, organisations, members, groups, messages, schedule, operations,
-        docs,
+        drops, campaigns, city_map, gates, claims, instant, draws, organisations, members, groups, messages, schedule,
+        operations, docs,
     ):  # fmt: skip
         app.include_router(feature.router)
     app.mount(docs.STATIC_URL, docs.STATIC)
@@ -119,15 +121,19 @@ def _take_up(services: Services, settings: Settings) -> None:
 def _services(settings: Settings, stores: Stores, backlog: Backlog, denied: DenyList) -> Services:
     ways = Drops(stores.redis, stores.scripts, stores.ledger, settings.partitions, stores.dealer, settings.towns)
     organisations = Organisations(stores.ledger)
+    members = Members(stores.ledger, organisations, settings.towns)
     return Services(
         settings=settings,
         stores=stores,
         drops=ways,
         draws=Draws(stores, ways, settings.partitions),
+        campaigns=Campaigns(
+            stores.redis, stores.ledger, ways, members, settings.partitions, settings.towns, settings.zone
+        ),
         claims=Claims(stores.scripts, stores.ledger, ways, settings, backlog),
         sessions=SessionTokens(settings),
         organisations=organisations,
-        members=Members(stores.ledger, organisations, settings.towns),
+        members=members,
         erasures=Erasures(stores, settings.partitions),
         control=RushControl(settings, denied, SharedBuckets(stores.rates) if stores.rates else None),
         feed=Feed(stores.ledger),

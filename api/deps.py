@@ -10,6 +10,7 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from api.claim import BodyInvalid, MediaType
 from engine.bounds import PAGE_ROWS_MAX
+from engine.campaigns.service import Campaigns
 from engine.claims.service import Claims
 from engine.draws.service import Draws
 from engine.drops.model import Actor
@@ -38,6 +39,7 @@ class Services:
     stores: Stores
     drops: Drops
     draws: Draws
+    campaigns: Campaigns
     claims: Claims
     sessions: SessionTokens
     organisations: Organisations

@@ -318,6 +318,20 @@ _DETAILS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
         "body: limt_per_member: unknown name: did you mean 'limit_per_member'?",
         {"errors": [{"field": "limt_per_member", "problem": "unknown name: did you mean 'limit_per_member'?"}]},
     ),
+    "campaign-invalid": (
+        "body: drops.0.limt_per_member: unknown name: did you mean 'limit_per_member'?",
+        {"errors": [{"field": "drops.0.limt_per_member", "problem": "unknown name: did you mean 'limit_per_member'?"}]},
+    ),
+    "copy-invalid": ("opens_on: 'soon' is not a day: write it like 2027-09-08", {"field": "opens_on"}),
+    "no-such-campaign": ("there is no campaign 'mid-autum'", {"campaign_id": "mid-autum"}),
+    "duplicate-campaign": (
+        "there is a campaign 'mid-autumn' already: choose another id",
+        {"campaign_id": "mid-autumn"},
+    ),
+    "review-required": (
+        "no review was sent: ask with `?dry_run=true`, read it, and send its `review` with the same body",
+        {},
+    ),
     "already-released": ("claim lychee-2025.0.17 was given back before", {"claim_id": "lychee-2025.0.17"}),
     "duplicate-drop": (
         "there is a drop 'lychee-2025' already: choose another id",

@@ -10,6 +10,8 @@ from typing import Annotated
 from fastapi import Depends
 
 from api.deps import OperatorDep, Services, ServicesDep
+from engine.campaigns.model import NoSuchCampaign
+from engine.campaigns.spec import CampaignInvalid, CampaignSpec
 from engine.drops.model import Drop, NoSuchDrop, Status
 from engine.ids import ClaimId
 from engine.members.model import Session
@@ -46,6 +48,37 @@ async def own_drop(drop_id: str, use: ServicesDep, operator: OperatorDep) -> str
     return drop_id
 
 
+async def check_campaign(use: Services, operator: Session, campaign_id: str) -> None:
+    """Raise `NotYourOrganisation` unless a campaign, with all drops in it, is an operator's."""
+    if operator.organisation is None:
+        return
+    what = f"campaign {campaign_id[:80]!r}"
+    try:
+        spec = (await use.campaigns.read(campaign_id)).spec
+    except NoSuchCampaign:
+        raise not_yours(operator.organisation, what) from None
+    for organisation in spec.organisations:
+        await use.organisations.check_own(operator.organisation, organisation, what)
+
+
+async def check_names(use: Services, operator: Session, spec: CampaignSpec) -> None:
+    """Refuse a campaign with anything of another organisation's in it, and names that stand for nothing."""
+    for organisation in spec.organisations:
+        await use.organisations.check_own(operator.organisation, organisation, f"campaign of {organisation!r}")
+    await use.organisations.check_known(spec.organisations, CampaignInvalid, "organisation")
+    told = {spec.eligibility: "eligibility"}
+    for index, drop in enumerate(spec.drops):
+        told.setdefault(drop.eligibility, f"drops.{index}.eligibility")
+    for eligibility, field in told.items():
+        await use.members.check_named(eligibility, CampaignInvalid, field)
+
+
+async def own_campaign(campaign_id: str, use: ServicesDep, operator: OperatorDep) -> str:
+    """The id of a campaign that an operator may act on."""
+    await check_campaign(use, operator, campaign_id)
+    return campaign_id
+
+
 async def own_claim(claim_id: str, use: ServicesDep, operator: OperatorDep) -> ClaimId:
     """The id of a claim on a drop that an operator may act on."""
     found = ClaimId.parse(claim_id)
@@ -64,5 +97,6 @@ async def city_operator(operator: OperatorDep) -> Session:
 
 
 OwnDrop = Annotated[str, Depends(own_drop)]
+OwnCampaign = Annotated[str, Depends(own_campaign)]
 OwnClaim = Annotated[ClaimId, Depends(own_claim)]
 CityDep = Annotated[Session, Depends(city_operator)]

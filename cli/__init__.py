@@ -19,8 +19,8 @@ app = typer.Typer(
     help="Give benefits to members: exact, durable, fast. Begin with `flashclaim dev`; then `flashclaim rush --help`.",
 )
 _COMMANDS = (
-    "dev", "serve", "token", "drop", "gates", "draw", "claim", "organisation", "member", "rush", "instant", "bench",
-    "audit", "rebuild", "schedule", "doctor", "keys", "backup",
+    "dev", "serve", "token", "campaign", "drop", "gates", "draw", "claim", "organisation", "member", "rush", "instant",
+    "bench", "audit", "rebuild", "schedule", "doctor", "keys", "backup",
 )  # fmt: skip
 for _command in _COMMANDS:
     import_module(f"cli.{_command}").register(app)

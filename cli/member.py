@@ -233,7 +233,7 @@ def _where(text: str) -> Any:
     """A predicate from the command line, or from a file; dates as texts, for it goes on as JSON."""
     import yaml
 
-    from engine.drops.spec import StrictLoader
+    from engine.definitions import StrictLoader
     from engine.members.service import parsed
 
     try:

@@ -9,11 +9,13 @@ what to do, and the facts that help; it knows nothing of HTTP or of exit codes: 
     │   ├── (claims)           engine/claims/model.py: one per refusing verdict
     │   ├── (drops)            engine/drops/model.py: WrongStatus, StaleRevision, NoSuchDrop, DuplicateDrop
     │   ├── (draws)            engine/draws/model.py: NoSuchDraw, WrongStage, NoAward, DrawAltered
+    │   ├── (campaigns)        engine/campaigns/model.py: NoSuchCampaign, DuplicateCampaign
     │   ├── (members)          engine/members/model.py: NotEligible
     │   ├── (gates)            engine/gates/: one file for each gate; service.py: NoSuchGate
     │   └── (rates)            engine/rates/denied.py: Denied
     ├── Invalid                the request itself is wrong: names the place and the field
-    │   ├── (drops)            engine/drops/spec.py: SpecInvalid
+    │   ├── (definitions)      engine/drops/spec.py: SpecInvalid; engine/campaigns/spec.py: CampaignInvalid
+    │   ├── (campaigns)        engine/campaigns/review.py: ReviewRequired
     │   ├── (tickets)          engine/claims/ticket.py: TicketInvalid; receipt.py: ReceiptInvalid
     │   ├── (gates)            engine/gates/: one file for each gate; model.py: PassInvalid
     │   └── (draws)            engine/draws/publication.py: DrawInvalid

@@ -2,9 +2,10 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import suppress
 from dataclasses import asdict
+from types import MappingProxyType
 from typing import Annotated, Any, ClassVar
 
 from fastapi import APIRouter, Depends, Header, Request
@@ -63,6 +64,9 @@ ShownDrop = Annotated[Drop, Depends(shown_drop)]
 PUBLIC: dict[str, Any] = {"security": [{}]}  # beside the session that FastAPI declares: none will do
 
 
+_BY_CAMPAIGN = "a campaign says which drops are its own: name the drop in the campaign (`flashclaim campaign`)"
+
+
 class RevisionRequired(Invalid):
     code: ClassVar[str] = "revision-required"
 
@@ -83,6 +87,8 @@ async def create(
     actor: ActorDep, operator: OperatorDep, body: JsonBody, use: ServicesDep, response: Response
 ) -> dict[str, Any]:
     """Create a drop as a draft; the body is the drop as in examples/lychee-2025.yaml, in JSON."""
+    if isinstance(body, dict) and "campaign" in body:
+        raise SpecInvalid.of("body", [("campaign", _BY_CAMPAIGN)])
     spec = parse(body, "body", use.settings.towns)
     await _check_names(use, operator, spec.organisation, spec.eligibility)
     return _answer(await use.drops.create(spec, actor), response)
@@ -130,21 +136,29 @@ async def amend(
     if_match: Annotated[str | None, Header(description='The ETag that you saw, such as "3"')] = None,
 ) -> dict[str, Any]:
     """Amend a drop: the body holds the names to change. `If-Match` must name the revision that the operator saw."""
-    if if_match is None:
-        raise RevisionRequired('send the ETag that you saw in the header `If-Match: "…"`')
-    text = if_match.removeprefix("W/").strip('"')
-    if not text.isdecimal() or len(text) > 9:
-        raise RevisionRequired(f"If-Match: {if_match[:40]!r} is not an ETag of a drop")
+    seen = revision_seen(if_match)
     if not isinstance(body, dict):
         raise SpecInvalid("amendment: expected names and values", errors=[])
     await _check_change(use, operator, body)
     change = located(body, use.settings.towns)
-    return _answer(await use.drops.amend(drop_id, change, int(text), actor), response)
+    await _refuse_of_campaign(use, drop_id, body)
+    return _answer(await use.drops.amend(drop_id, change, seen, actor), response)
 
 
-@router.post("/{drop_id}/launch", responses=_act("not-committed"))
+def revision_seen(if_match: str | None) -> int:
+    """The revision that a caller has seen, by the header `If-Match`; raises `RevisionRequired`."""
+    if if_match is None:
+        raise RevisionRequired('send the ETag that you saw in the header `If-Match: "…"`')
+    text = if_match.removeprefix("W/").strip('"')
+    if not (text.isascii() and text.isdecimal()) or len(text) > 9:
+        raise RevisionRequired(f"If-Match: {if_match[:40]!r} is not an ETag of ours")
+    return int(text)
+
+
+@router.post("/{drop_id}/launch", responses=_act("spec-invalid", "not-committed"))
 async def launch(drop_id: OwnDrop, use: ServicesDep, actor: ActorDep, response: Response) -> dict[str, Any]:
     """Make a draft claimable from its opening on."""
+    await _refuse_of_campaign(use, drop_id)
     return _answer(await use.drops.launch(drop_id, actor), response)
 
 
@@ -238,6 +252,16 @@ class LiveFeed:
             seen = (time.monotonic(), asyncio.ensure_future(use.drops.live(drop_id)))
             self._seen[drop_id] = seen
         return await asyncio.shield(seen[1])
+
+
+async def _refuse_of_campaign(use: Services, drop_id: str, change: Mapping[str, Any] = MappingProxyType({})) -> None:
+    """A drop of a campaign is defined and launched by it: what the others know of it would not be so any more."""
+    if "campaign" in change:
+        raise SpecInvalid.of("amendment", [("campaign", _BY_CAMPAIGN)])
+    campaign = (await use.drops.read(drop_id)).spec.campaign
+    if campaign is not None:
+        problem = f"{drop_id!r} is a drop of {campaign.id!r}: amend and launch it there (`flashclaim campaign`)"
+        raise SpecInvalid.of("drop", [("campaign", problem)])
 
 
 async def _check_names(use: Services, operator: Session, organisation: str, eligibility: Predicate) -> None:

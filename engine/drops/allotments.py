@@ -9,7 +9,8 @@ from pydantic_core import PydanticCustomError
 
 from engine import towns
 from engine.bounds import STOCK_MAX
-from engine.drops.fields import Faults, Part, Text, nearest
+from engine.definitions import Faults, nearest
+from engine.drops.fields import Part, Text
 from engine.towns import TOWNS_MAX, Towns
 
 

@@ -19,7 +19,8 @@ from engine.bounds import (
     QUIZ_S_MAX,
     SLOGANS_MAX,
 )
-from engine.drops.fields import Faults, Identifier, Part, Text, Texts, at_most, refuse, twice
+from engine.definitions import Faults, refuse
+from engine.drops.fields import Identifier, Part, Text, Texts, at_most, twice
 from engine.towns import TOWNS_MAX
 
 

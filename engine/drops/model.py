@@ -105,9 +105,12 @@ class Actor(NamedTuple):
 
     member_id: str
     idempotency_key: str | None = None
+    part_of: str | None = None  # which part of which larger act: the same one whoever does it
 
     def act(self) -> str:
         """The id of the act: one of its own without a key, else the same for the same operator and key."""
+        if self.part_of is not None:
+            return blake2b(self.part_of.encode(), digest_size=16).hexdigest()
         if self.idempotency_key is None:
             return secrets.token_hex(16)
         return blake2b(f"{self.member_id}\0{self.idempotency_key}".encode(), digest_size=16).hexdigest()

@@ -202,6 +202,11 @@ class Drops:
         async with self._ledger.connect() as connection:
             return await store.listed(connection, after_id, limit, among)
 
+    async def read_all(self, drop_ids: Sequence[str]) -> dict[str, Drop]:
+        """Those of some drops that there are, as the ledger has them now."""
+        async with self._ledger.connect() as connection:
+            return await store.read_all(connection, drop_ids)
+
     async def live(self, drop_id: str) -> LiveFigures:
         """What the store says at this moment: stock, taken, left, per item and over all partitions."""
         drop = await self.get(drop_id)

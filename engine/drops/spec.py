@@ -4,41 +4,37 @@ Unknown names are refused with the nearest known one; every fault is one sentenc
 all of them at once (up to a hundred), and nothing is changed by a file with a fault.
 """
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Mapping
 from datetime import datetime, timedelta
-from typing import Annotated, Any, ClassVar, Literal, Self, get_args
+from typing import Annotated, Any, ClassVar, Literal, Self
 
-import yaml
-from pydantic import AwareDatetime, BaseModel, Field, TypeAdapter, ValidationError, model_validator
-from pydantic_core import ErrorDetails
+from pydantic import AwareDatetime, Field, TypeAdapter, ValidationError, model_validator
 
-from engine import ids
 from engine.bounds import (
     ALLOTMENTS_MAX,
     FAULTS_TOLD_MAX,
     ITEMS_MAX,
     LIMIT_PER_MEMBER_MAX,
-    REQUEST_BODY_BYTES_MAX,
     STOCK_MAX,
     WAVES_MAX,
 )
+from engine.definitions import DefinitionInvalid, Faults, from_yaml, nearest, refuse, told, validated
 from engine.drops import draw_rules, instant_rules
 from engine.drops.allotments import Allotment, allotment_faults
 from engine.drops.draw_rules import DrawRules
-from engine.drops.fields import Faults, Identifier, Part, Place, Texts, nearest, refuse, twice
+from engine.drops.fields import Identifier, Part, Texts, twice
 from engine.drops.gates import Gates
 from engine.drops.instant_rules import Instant
 from engine.drops.membership import Membership
-from engine.errors import Invalid, Misconfigured
-from engine.members.predicate import Eligibility, Predicate, names_at
+from engine.errors import Misconfigured
+from engine.members.predicate import Eligibility, Predicate
 from engine.towns import Towns
 
 Stock = Annotated[int, Field(ge=0, le=STOCK_MAX, strict=True)]
-_TAGS = ("[key]", "[any]", "[some]")  # in a fault's place: what pydantic puts there beside names and numbers
-_AMENDABLE = ("title", "opens_at", "closes_at", "limit_per_member", "eligibility", "gates", "campaign")
+AMENDABLE = ("title", "opens_at", "closes_at", "limit_per_member", "eligibility", "gates", "campaign")
 
 
-class SpecInvalid(Invalid):
+class SpecInvalid(DefinitionInvalid):
     """A definition that makes no legal drop; the fact `errors` lists each field with its problem."""
 
     code: ClassVar[str] = "spec-invalid"
@@ -153,18 +149,7 @@ class DropSpec(Part):
 
 def parse_yaml(text: str, source: str) -> DropSpec:
     """The drop that a YAML text defines; `source` is the file's name, for the faults. Raises `SpecInvalid`."""
-    if len(text.encode()) > REQUEST_BODY_BYTES_MAX:
-        raise _invalid(source, [("", f"larger than {REQUEST_BODY_BYTES_MAX} bytes")])
-    try:
-        data = yaml.load(text, Loader=StrictLoader)  # noqa: S506 (a subclass of SafeLoader)
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        place = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
-        problem = getattr(error, "problem", None) or str(error)
-        raise _invalid(source, [("", f"not YAML: {place}{problem}")]) from None
-    except (ValueError, RecursionError) as error:
-        raise _invalid(source, [("", f"not YAML: {error}")]) from None
-    return parse(data, source)
+    return parse(from_yaml(text, source, SpecInvalid), source)
 
 
 def parse(data: object, source: str, known_towns: Towns | None = None) -> DropSpec:
@@ -173,13 +158,8 @@ def parse(data: object, source: str, known_towns: Towns | None = None) -> DropSp
     Raises `SpecInvalid` with every fault.
     """
     if not isinstance(data, Mapping):
-        raise _invalid(source, [("", "expected names and values, as in examples/lychee-2025.yaml")])
-    try:
-        return DropSpec.model_validate(data, context={"towns": known_towns})
-    except ValidationError as error:
-        raise _invalid(source, [_fault(detail) for detail in error.errors()[:FAULTS_TOLD_MAX]]) from None
-    except ids.IdInvalid as error:
-        raise _invalid(source, [("id", error.detail)]) from None
+        raise SpecInvalid.of(source, [("", "expected names and values, as in examples/lychee-2025.yaml")])
+    return validated(DropSpec, data, source, SpecInvalid, towns=known_towns)
 
 
 def located(change: Mapping[str, Any], known_towns: Towns) -> Mapping[str, Any]:
@@ -190,9 +170,7 @@ def located(change: Mapping[str, Any], known_towns: Towns) -> Mapping[str, Any]:
         found = TypeAdapter(list[Allotment]).validate_python(change["allotments"], context={"towns": known_towns})
     except ValidationError as error:
         details = error.errors()[:FAULTS_TOLD_MAX]
-        raise _invalid(
-            "amendment", [_fault({**fault, "loc": ("allotments", *fault["loc"])}) for fault in details]
-        ) from None
+        raise SpecInvalid.of("amendment", told(details, DropSpec, within=("allotments",))) from None
     return {**change, "allotments": [part.model_dump(mode="json") for part in found]}
 
 
@@ -204,13 +182,13 @@ def amended(spec: DropSpec, change: Mapping[str, Any], *, draft: bool) -> DropSp
     window, too, was committed to.
     """
     fixed = {"id"} if draft else instant_rules.fixed(spec)
-    allowed = [name for name in (DropSpec.model_fields if draft else _AMENDABLE) if name not in fixed]
+    allowed = [name for name in (DropSpec.model_fields if draft else AMENDABLE) if name not in fixed]
     faults = [
         (name[:80], f"cannot be amended{nearest(name, allowed)}; what can: {', '.join(allowed)}")
         for name in [name for name in change if name not in allowed][:FAULTS_TOLD_MAX]
     ]
     if faults:
-        raise _invalid("amendment", faults)
+        raise SpecInvalid.of("amendment", faults)
     merged = {**spec.model_dump(mode="json", by_alias=True), **change}
     if "waves" not in change and "opens_at" in change:
         old = spec.model_dump(mode="json")["opens_at"]
@@ -220,16 +198,25 @@ def amended(spec: DropSpec, change: Mapping[str, Any], *, draft: bool) -> DropSp
     changed = parse(merged, "amendment")
     lost = [] if draft else spec.gates.amend_faults(changed.gates)
     if lost:
-        raise _invalid("amendment", [(".".join(map(str, place)), problem) for place, problem in lost])
+        raise SpecInvalid.of("amendment", [(".".join(map(str, place)), problem) for place, problem in lost])
     return changed
 
 
 def check_towns(spec: DropSpec, towns: Towns) -> None:
-    """Raise `SpecInvalid` for a town that the city does not have: nobody could ever be there."""
-    location, known = spec.gates.location, towns.zh()
-    for town in () if location is None or location.towns == "any" else location.towns:
-        if town not in known:
-            raise _invalid("drop", [("gates.location.towns", f"there is no town {town!r}{nearest(town, known)}")])
+    """Raise `SpecInvalid` for a town that the city does not have."""
+    if faults := town_faults(spec.gates, towns):
+        raise SpecInvalid.of("drop", faults)
+
+
+def town_faults(gates: Gates, towns: Towns) -> list[tuple[str, str]]:
+    """The towns that gates ask for and the city does not have: nobody could ever be there."""
+    location, known = gates.location, towns.zh()
+    asked = () if location is None or location.towns == "any" else location.towns
+    return [
+        ("gates.location.towns", f"there is no town {town!r}{nearest(town, known)}")
+        for town in asked
+        if town not in known
+    ]
 
 
 def rescheduled(spec: DropSpec, opens_at: datetime, speed: float) -> DropSpec:
@@ -255,60 +242,3 @@ def rescheduled(spec: DropSpec, opens_at: datetime, speed: float) -> DropSpec:
             "draw": spec.draw and spec.draw.moved(moved),
         }
     )
-
-
-class StrictLoader(yaml.SafeLoader):
-    """YAML without the silent traps: a name that stands twice is a fault, not the last one wins."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
-        seen: set[object] = set()
-        for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)
-            if isinstance(key, Hashable) and key in seen:
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"the name {key!r} stands twice", key_node.start_mark
-                )
-            seen.add(key)
-        return super().construct_mapping(node, deep)
-
-
-def _fault(detail: ErrorDetails) -> tuple[str, str]:
-    place = ".".join(str(part)[:80] for part in detail["loc"] if part not in _TAGS)
-    match detail["type"]:
-        case "extra_forbidden":
-            known = _fields_at(detail["loc"])
-            return place, f"unknown name{nearest(str(detail['loc'][-1]), known)}"
-        case "missing":
-            return place, "is missing"
-        case "timezone_aware":
-            return place, "has no time zone: write it like 2025-06-14T10:00:00+08:00"
-        case "literal_error" if detail["loc"] == ("allocation",):
-            return place, f"{detail['input']!r} is not built yet: 'rush', 'draw', 'instant' and 'grant' are"
-        case _:
-            return place, f"{detail['msg'][0].lower()}{detail['msg'][1:]}{_shown(detail['input'])}"
-
-
-def _shown(value: object) -> str:
-    return f", not {str(value)[:60]!r}" if isinstance(value, str | int | float | bool) else ""
-
-
-def _fields_at(place: Place) -> list[str]:
-    """The names that are known beside the last one of a place."""
-    if place[0] == "eligibility" and len(place) > 1:
-        return names_at(place[1:-1])
-    part: type[BaseModel] = DropSpec
-    for name in place[:-1]:
-        field = next((field for own, field in part.model_fields.items() if name in (own, field.alias)), None)
-        part = (field and _part_in(field.annotation)) or part
-    return [field.alias or name for name, field in part.model_fields.items()]
-
-
-def _part_in(annotation: object) -> type[BaseModel] | None:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return annotation
-    return next((found for inner in get_args(annotation) if (found := _part_in(inner))), None)
-
-
-def _invalid(source: str, faults: list[tuple[str, str]]) -> SpecInvalid:
-    lines = [f"{source}: {field}: {problem}" if field else f"{source}: {problem}" for field, problem in faults]
-    return SpecInvalid("\n".join(lines), errors=[{"field": field, "problem": problem} for field, problem in faults])

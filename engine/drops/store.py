@@ -35,6 +35,12 @@ async def read(connection: AsyncConnection, drop_id: str, *, for_update: bool = 
     return None if row is None else _drop(row)
 
 
+async def read_all(connection: AsyncConnection, drop_ids: Sequence[str]) -> dict[str, Drop]:
+    """Those of some drops that there are, by their ids (primary key)."""
+    rows = await connection.execute(select(drops).where(drops.c.id.in_(drop_ids)))
+    return {row.id: _drop(row) for row in rows}
+
+
 async def acted(connection: AsyncConnection, drop: Drop, act: str) -> tuple[Control, Drop] | None:
     """An act that was done on a drop, and the drop as it was after it; by the unique key of drop and act."""
     found = await connection.execute(

@@ -25,7 +25,10 @@ _COLUMNS = operator_actions.c
 
 @dataclass(frozen=True, slots=True)
 class Action:
-    """One act: `object` is what it was done to: `drop:…`, `draw:…`, `claim:…`, `member:…`, `ledger:…`, `key:…`."""
+    """One act; `object` is what it was done to.
+
+    `drop:…`, `draw:…`, `claim:…`, `member:…`, `campaign:…`, `job:…`, `ledger:<database>`, `key:<kind>`.
+    """
 
     object: str
     verb: str

@@ -148,7 +148,7 @@ operator_actions = Table(
     Column("id", BigInteger, Identity(always=True), primary_key=True),
     Column("drop_id", Text),  # none for an act on anything else
     Column("revision", Integer),  # of the drop, for acts on a drop
-    Column("object", Text),  # `drop:…`, `draw:…`, `claim:…`, `member:…`, `ledger:…`, `key:…`, `job:…`; from 0003 on
+    Column("object", Text),  # `drop:…`, `draw:…`, `member:…`, `campaign:…` and others (actions.py); from 0003 on
     Column("verb", Text, nullable=False),
     Column("actor", Text, nullable=False),
     Column("act", Text),  # from migration 0002 on; by it a repeated request is recognised
@@ -160,6 +160,17 @@ operator_actions = Table(
     Column("hash", LargeBinary),  # from migration 0003 on
     UniqueConstraint("drop_id", "revision"),
     UniqueConstraint("drop_id", "act"),
+)
+
+# What stands over several drops (engine/campaigns/); each of those drops also knows its place in it.
+campaigns = Table(
+    "campaigns",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("spec", JSONB, nullable=False),
+    Column("status", Text, nullable=False),
+    Column("revision", Integer, nullable=False),
+    Column("updated_at", _Instant, nullable=False, server_default=func.now()),
 )
 
 # Which store decides for a partition (engine/ledger/homes.py).

@@ -1,6 +1,6 @@
 """Who asks, and whether a drop is for them: pure."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import date
 from typing import ClassVar, Literal
@@ -36,7 +36,15 @@ class Session:
 
 def check(eligibility: Predicate, session: Session, today: date, known: Known = NOTHING_KNOWN) -> None:
     """Raise `NotEligible` unless a drop is for the session's member; the first condition that says no is told."""
+    for refusal in refusals(eligibility, session, today, known):
+        raise refusal
+
+
+def refusals(
+    eligibility: Predicate, session: Session, today: date, known: Known = NOTHING_KNOWN
+) -> Iterator[NotEligible]:
+    """A refusal for every condition that speaks against the session's member."""
     for reason in reasons(eligibility, session.attributes, today, known):
         zh, en = reason.sentence
         value = {} if reason.value is None else {"value": reason.value}
-        raise NotEligible(en, attribute=reason.attribute, **value, explanation={"zh": zh, "en": en})
+        yield NotEligible(en, attribute=reason.attribute, **value, explanation={"zh": zh, "en": en})

@@ -178,11 +178,15 @@ class Members:
 
     async def count(self, predicate: Predicate, today: date) -> int:
         """How many members that the ledger knows a predicate holds for on a day: a look at every row."""
-        of = await self._named_segments(predicate.segments)
-        roots = predicate.organisations.union(*(segment.organisations for segment in of.values()))
-        under = {root: await self._organisations.within(root) or [] for root in roots}
+        named = await self.named(predicate)
         async with self._ledger.connect() as connection:
-            return await groups.count(connection, predicate, today, Named(of, under))
+            return await groups.count(connection, predicate, today, named)
+
+    async def named(self, *predicates: Predicate) -> Named:
+        """What the names in some predicates stand for, to select members by them."""
+        of = await self._named_segments(frozenset().union(*(predicate.segments for predicate in predicates)))
+        roots = {root for predicate in (*predicates, *of.values()) for root in predicate.organisations}
+        return Named(of, {root: await self._organisations.within(root) or [] for root in roots})
 
     async def save_segment(self, name: str, data: object, actor: str) -> Predicate:
         """Keep a predicate under a name; drops that name it go by it within a second. Raises `PredicateInvalid`."""

@@ -8,7 +8,7 @@ from typing import Any
 import yaml
 
 from engine.bounds import FAULTS_TOLD_MAX, ORGANISATIONS_FILE_BYTES_MAX
-from engine.drops.spec import StrictLoader
+from engine.definitions import StrictLoader
 from engine.members.attributes import nearest
 from engine.organisations.model import Fault, Organisation, invalid, parsed
 from engine.towns import Towns

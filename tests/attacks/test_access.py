@@ -21,6 +21,7 @@ from tests.api.conftest import Api, problem, running
 from tests.contract.front import Front
 from tests.contract.line import request
 from tests.engine.notices.test_store import message, tell
+from tests.factories.campaigns import campaign_json
 from tests.factories.drops import drop_json
 from tests.factories.ledger import record_all
 
@@ -63,6 +64,17 @@ RULES = {
     "GET /v1/me/awards": MEMBER,
     "POST /v1/me/awards/{draw_id}/decline": MEMBER,
     "PUT /v1/members/{member_id}": OPERATOR,
+    "POST /v1/campaigns": OPERATOR,
+    "GET /v1/campaigns": OPERATOR,
+    "GET /v1/campaigns/{campaign_id}": OPERATOR,
+    "POST /v1/campaigns/{campaign_id}/launch": OPERATOR,
+    "POST /v1/campaigns/{campaign_id}/pause": OPERATOR,
+    "POST /v1/campaigns/{campaign_id}/resume": OPERATOR,
+    "POST /v1/campaigns/{campaign_id}/close": OPERATOR,
+    "POST /v1/campaigns/{campaign_id}/amendments": OPERATOR,
+    "POST /v1/campaigns/{campaign_id}/copies": OPERATOR,
+    "GET /v1/campaigns/{campaign_id}/dry-run": OPERATOR,
+    "GET /v1/me/campaigns/{campaign_id}": MEMBER,  # the session's own member alone
     "GET /v1/members/{member_id}/export": OPERATOR,
     "POST /v1/members/{member_id}/erase": OPERATOR,
     "GET /v1/lists": OPERATOR,
@@ -89,11 +101,11 @@ RULES = {
 }
 KNOWN = {
     "drop_id": "trial", "claim_id": "trial.0.1", "member_id": "m-1", "organisation_id": "dongguan", "name": "locals",
-    "draw_id": "trial", "number": "1", "job_id": "1",
+    "draw_id": "trial", "number": "1", "job_id": "1", "campaign_id": "autumn",
 }  # fmt: skip
 UNKNOWN = {
     "drop_id": "nothing", "claim_id": "trial.0.999", "member_id": "m-999", "organisation_id": "none", "name": "none",
-    "draw_id": "nothing", "number": "999", "job_id": "999",
+    "draw_id": "nothing", "number": "999", "job_id": "999", "campaign_id": "nothing",
 }  # fmt: skip
 BODIES: dict[str, Any] = {
     "POST /v1/drops": drop_json("another"),
@@ -101,6 +113,9 @@ BODIES: dict[str, Any] = {
     "POST /v1/drops/{drop_id}/restock": {"item": "box", "quantity": 1},
     "POST /v1/drops/{drop_id}/quiz/answers": {"attempt": 1, "answers": {}},
     "PUT /v1/members/{member_id}": {"attributes": {}},
+    "POST /v1/campaigns": campaign_json("other-1", id="other"),
+    "POST /v1/campaigns/{campaign_id}/amendments": {"limits": {}},
+    "POST /v1/campaigns/{campaign_id}/copies": {"id": "spring", "opens_on": "2027-02-06"},
     "POST /v1/members/{member_id}/erase": {"export": "0"},
     "PUT /v1/segments/{name}": {"where": {"town": {"in": ["大朗"]}}},
     "PUT /v1/organisations/{organisation_id}": {"kind": "city", "title": {"en": "City"}},
@@ -145,6 +160,7 @@ class TestWhose:
         self, api: Api, stores: Stores, ids: dict[str, str]
     ) -> None:
         await api.launched()
+        assert (await api.operate("POST", "/v1/campaigns", campaign_json())).status_code == 201
         assert (await api.claim(await api.ticket())).status_code == 201
         await record_all(stores)
         for rule in RULES:

@@ -18,6 +18,7 @@ from engine.drops.spec import SpecInvalid, amended, parse
 from tests.api.conftest import Api, problem
 from tests.contract.front import Front, claim_request
 from tests.contract.line import request
+from tests.factories.campaigns import campaign_json
 from tests.factories.drops import drop_json, drop_spec
 
 JSON = {"Content-Type": "application/json"}
@@ -28,6 +29,9 @@ ROUTES = [
     ("PATCH", "/v1/drops/trial", "operator"),
     ("POST", "/v1/drops/trial/restock", "operator"),
     ("PUT", "/v1/members/m-1", "operator"),
+    ("POST", "/v1/campaigns", "operator"),
+    ("POST", "/v1/campaigns/autumn/amendments?dry_run=true", "operator"),
+    ("POST", "/v1/campaigns/autumn/copies", "operator"),
     ("POST", "/v1/drops/trial/ticket", "member"),
     ("POST", "/v1/drops/trial/quiz/answers", "member"),
     ("POST", "/v1/drops/trial/claims", "ticket"),
@@ -61,6 +65,8 @@ class Sender:
 @pytest.fixture
 async def sender(api: Api) -> Sender:
     await api.launched(limit=9)
+    assert (await api.operate("POST", "/v1/campaigns", campaign_json())).status_code == 201
+    assert (await api.operate("POST", "/v1/campaigns/autumn/launch")).status_code == 200
     ticket = {"Authorization": f"Ticket {await api.ticket()}"}
     who = {"nobody": {}, "member": api.bearer(), "operator": api.bearer("boss", "operator"), "ticket": ticket}
     return Sender(api, who)

@@ -13,21 +13,31 @@ from engine.claims import keys
 from engine.runtime.connections import Stores
 from tests.api.conftest import Api, problem
 from tests.attacks.test_access import BODIES, OPERATOR, RULES
+from tests.factories.campaigns import campaign_json, part
 from tests.factories.drops import drop_json
 from tests.factories.ledger import record_all
 
 # Of whose things each operator's route speaks; what names nothing is in a test of its own.
 ON_DROPS = {rule for rule in RULES if RULES[rule] is OPERATOR and ("{drop_id}" in rule or "{claim_id}" in rule)}
+ON_CAMPAIGNS = {rule for rule in RULES if RULES[rule] is OPERATOR and "{campaign_id}" in rule}
 ON_MEMBERS = {rule for rule in RULES if RULES[rule] is OPERATOR and "{member_id}" in rule}
 ON_ORGANISATIONS = {rule for rule in RULES if "{organisation_id}" in rule}
 OF_THE_CITY = {"GET /v1/lists", "GET /v1/segments", "GET /v1/segments/{name}", "PUT /v1/segments/{name}"}
-LISTED = {"GET /v1/drops", "GET /v1/members", "GET /v1/organisations", "POST /v1/drops"}
+LISTED = {
+    "GET /v1/drops",
+    "GET /v1/members",
+    "GET /v1/organisations",
+    "POST /v1/drops",
+    "GET /v1/campaigns",
+    "POST /v1/campaigns",
+}
 TREE = {
     "dongguan": {"kind": "city", "title": {"en": "City"}},
     "dalang": {"kind": "town", "title": {"en": "Dalang"}, "parent": "dongguan", "town": "大朗"},
     "humen": {"kind": "town", "title": {"en": "Humen"}, "parent": "dongguan", "town": "虎门"},
     "mill": {"kind": "enterprise", "title": {"en": "A mill in Dalang"}, "parent": "dalang"},
 }
+SEEN = ("PATCH /v1/drops/{drop_id}", "POST /v1/campaigns/{campaign_id}/amendments")  # which ask for the revision
 OWN, FOREIGN = ("dalang", "mill"), ("dongguan", "humen", "nowhere")
 
 
@@ -42,6 +52,8 @@ async def town(api: Api, stores: Stores) -> "Town":
         assert (await api.operate("POST", "/v1/drops", draft)).status_code == 201
         member = {"attributes": {"organisation": organisation}}
         assert (await api.operate("PUT", f"/v1/members/{organisation}-member", member)).status_code == 200
+        campaign = campaign_json(f"{organisation}-goose", id=f"{organisation}-campaign", organisation=organisation)
+        assert (await api.operate("POST", "/v1/campaigns", campaign)).status_code == 201
     await api.operate("PUT", "/v1/segments/locals", {"where": {"town": {"in": ["大朗"]}}})
     await record_all(stores)
     return Town(api)
@@ -56,7 +68,7 @@ class Town:
 
     async def ask(self, rule: str, body: Any = None, **ids: str) -> httpx.Response:
         method, path = rule.split(" ")
-        headers = {**self.headers, "If-Match": '"2"'} if method == "PATCH" else self.headers
+        headers = {**self.headers, "If-Match": '"2"'} if rule in SEEN else self.headers
         body = BODIES.get(rule) if body is None else body
         return await self.api.client.request(method, path.format(**ids), headers=headers, json=body)
 
@@ -66,12 +78,12 @@ def of(organisation: str, kind: str = "drop") -> dict[str, str]:
     drop = f"{organisation}-{kind}"
     return {
         "drop_id": drop, "claim_id": f"{drop}.0.1", "member_id": f"{organisation}-member",
-        "organisation_id": organisation, "name": "locals",
+        "organisation_id": organisation, "name": "locals", "campaign_id": f"{organisation}-campaign",
     }  # fmt: skip
 
 
 def test_every_route_of_operators_is_tried() -> None:
-    tried = ON_DROPS | ON_MEMBERS | ON_ORGANISATIONS | OF_THE_CITY | LISTED
+    tried = ON_DROPS | ON_CAMPAIGNS | ON_MEMBERS | ON_ORGANISATIONS | OF_THE_CITY | LISTED
     assert tried == {rule for rule in RULES if RULES[rule] is OPERATOR}
 
 
@@ -105,10 +117,12 @@ class TestDrops:
 
     async def test_the_list_shows_theirs(self, town: Town) -> None:
         drops = (await town.ask("GET /v1/drops")).json()["drops"]
-        assert [drop["id"] for drop in drops] == ["dalang-draft", "dalang-drop", "mill-draft", "mill-drop"]
-        page = (await town.api.client.get("/v1/drops?limit=1&after=dalang-drop", headers=town.headers)).json()
+        assert [drop["id"] for drop in drops] == [
+            "dalang-draft", "dalang-drop", "dalang-goose", "mill-draft", "mill-drop", "mill-goose",
+        ]  # fmt: skip
+        page = (await town.api.client.get("/v1/drops?limit=1&after=dalang-goose", headers=town.headers)).json()
         assert [drop["id"] for drop in page["drops"]] == ["mill-draft"]
-        assert len((await town.api.operate("GET", "/v1/drops")).json()["drops"]) == 8
+        assert len((await town.api.operate("GET", "/v1/drops")).json()["drops"]) == 12
 
     async def test_they_make_them_for_their_own_alone(self, town: Town) -> None:
         for organisation in FOREIGN:
@@ -127,6 +141,69 @@ class TestDrops:
             problem(answer, 403, "not-your-organisation")
         draft = (await town.api.operate("GET", "/v1/drops/dalang-draft")).json()
         assert (draft["organisation"], draft["revision"]) == ("dalang", 1)
+
+
+class TestCampaigns:
+    async def told(self, town: Town, rule: str, **ids: str) -> httpx.Response:
+        query = "?member=dalang-member" if rule.endswith("dry-run") else ""
+        return await town.ask(rule + query, BODIES.get(rule), **ids)
+
+    @pytest.mark.parametrize("rule", sorted(ON_CAMPAIGNS))
+    async def test_anothers_is_like_one_that_does_not_exist(self, town: Town, rule: str) -> None:
+        told = set()
+        for organisation in FOREIGN:
+            answer = await self.told(town, rule, **of(organisation))
+            problem(answer, 403, "not-your-organisation")
+            told.add(answer.text.replace(organisation, "WHOSE"))
+        assert len(told) == 1
+        for found in (await town.api.operate("GET", "/v1/campaigns")).json()["campaigns"]:
+            assert (found["status"], found["revision"]) == ("draft", 1)
+
+    @pytest.mark.parametrize("rule", sorted(ON_CAMPAIGNS))
+    async def test_their_own_and_those_under_it_are_theirs(self, town: Town, rule: str) -> None:
+        answer = await self.told(town, rule, **of("mill"))
+        assert answer.status_code in (200, 201, 409, 412, 428), (rule, answer.text)
+
+    async def test_the_list_shows_theirs(self, town: Town) -> None:
+        mixed = [part("a-goose"), part("b-goose", organisation="humen")]
+        body = campaign_json(id="delegated", organisation="dalang", drops=mixed)
+        assert (await town.api.operate("POST", "/v1/campaigns", body)).status_code == 201
+        listed = (await town.ask("GET /v1/campaigns")).json()["campaigns"]
+        assert [found["id"] for found in listed] == ["dalang-campaign", "mill-campaign"]
+        assert len((await town.api.operate("GET", "/v1/campaigns")).json()["campaigns"]) == 5
+
+    async def test_they_make_them_and_amend_them_for_their_own_alone(self, town: Town) -> None:
+        """Nor may one drop in it be another's: what is done to a campaign is done to its drops."""
+        amend = "POST /v1/campaigns/{campaign_id}/amendments?dry_run=true"
+        headers = {**town.headers, "If-Match": '"1"'}
+        for organisation in FOREIGN:
+            foreign = {"organisation": organisation}, {"drops": [part("dalang-goose", organisation=organisation)]}
+            for change in foreign:
+                answer = await town.ask(
+                    "POST /v1/campaigns", campaign_json(id="x", **{"organisation": "mill"} | change)
+                )
+                problem(answer, 403, "not-your-organisation")
+                path = amend.removeprefix("POST ").format(campaign_id="dalang-campaign")
+                answer = await town.api.client.post(path, json=change, headers=headers)
+                problem(answer, 403, "not-your-organisation")
+        body = campaign_json("new-goose", id="new", organisation="mill")
+        assert (await town.ask("POST /v1/campaigns", body)).status_code == 201
+
+    async def test_a_campaign_with_anothers_drop_in_it_is_not_theirs(self, town: Town) -> None:
+        mixed = [part("a-goose"), part("b-goose", organisation="humen")]
+        body = campaign_json(id="delegated", organisation="dalang", drops=mixed)
+        assert (await town.api.operate("POST", "/v1/campaigns", body)).status_code == 201
+        for rule in sorted(ON_CAMPAIGNS):
+            problem(await self.told(town, rule, campaign_id="delegated"), 403, "not-your-organisation")
+
+    async def test_a_dry_run_is_for_their_own_members(self, town: Town) -> None:
+        path, told = "/v1/campaigns/dalang-campaign/dry-run?member=", set()
+        for organisation in FOREIGN:
+            answer = await town.api.client.get(f"{path}{organisation}-member", headers=town.headers)
+            problem(answer, 403, "not-your-organisation")
+            told.add(answer.text.replace(organisation, "WHOSE"))
+        assert len(told) == 1
+        assert (await town.api.client.get(f"{path}mill-member", headers=town.headers)).status_code == 200
 
 
 class TestMembers:

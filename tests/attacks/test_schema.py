@@ -19,6 +19,7 @@ from schemathesis.specs.openapi import checks
 
 from engine.runtime.connections import Stores
 from tests.api.conftest import Api
+from tests.factories.campaigns import campaign_json
 from tests.factories.ledger import record_all
 
 EXAMPLES = 8  # of each kind, for each role and operation
@@ -26,7 +27,7 @@ EXAMPLES = 8  # of each kind, for each role and operation
 ENDLESS = ("GET /v1/drops/{drop_id}/live", "GET /v1/drops/{drop_id}/map/live", "GET /v1/me/messages/live")
 KNOWN = {
     "drop_id": "trial", "claim_id": "trial.0.1", "member_id": "m-1", "organisation_id": "dongguan", "name": "locals",
-    "draw_id": "trial", "number": 1, "job_id": 1,
+    "draw_id": "trial", "number": 1, "job_id": 1, "campaign_id": "autumn",
 }  # fmt: skip
 CHECKS = [checks.status_code_conformance, checks.content_type_conformance, checks.response_schema_conformance]
 
@@ -79,6 +80,7 @@ def _checks() -> None:
 @pytest.mark.parametrize("role", ["nobody", "member", "operator"])
 async def test_every_answer_is_one_that_the_document_declares(api: Api, stores: Stores, role: str) -> None:
     await api.launched()
+    assert (await api.operate("POST", "/v1/campaigns", campaign_json())).status_code == 201
     used, unused = await api.ticket(), await api.ticket("m-2")
     assert (await api.claim(used)).status_code == 201
     await record_all(stores)

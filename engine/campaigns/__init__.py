@@ -1,0 +1,1 @@
+"""Campaigns: what the public sees, over several drops with limits and a window in common."""
