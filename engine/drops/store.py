@@ -1,5 +1,6 @@
 """The ledger's side of drops: read one, list them, record what an operator did."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
 
@@ -32,6 +33,12 @@ async def read(connection: AsyncConnection, drop_id: str, *, for_update: bool = 
     query = select(drops).where(drops.c.id == drop_id)
     row = (await connection.execute(query.with_for_update() if for_update else query)).one_or_none()
     return None if row is None else _drop(row)
+
+
+async def named(connection: AsyncConnection, drop_ids: Sequence[str]) -> dict[str, Drop]:
+    """Drops by their ids, those that there are (primary key)."""
+    rows = await connection.execute(select(drops).where(drops.c.id.in_(drop_ids)))
+    return {row.id: _drop(row) for row in rows}
 
 
 async def acted(connection: AsyncConnection, drop: Drop, act: str) -> tuple[Control, Drop] | None:
