@@ -152,8 +152,8 @@ MESSAGES_TOLD_MAX = 100_000  # in one statement: all winners of a large draw: 60
 EVENTS_PLACED_MAX = 10_000  # by one reader at once: half a second
 EVENTS_READ_MAX = 1_000
 
-# Live messages. A stream takes about 60 kB of a process and a connection; past its life a client asks again by itself.
-STREAMS_MAX = 2_000  # of one process: 120 MB
+# Live messages. A stream takes 75 kB of a process and a connection; past its life a client asks again by itself.
+STREAMS_MAX = 2_000  # of one process: 150 MB
 STREAMS_PER_MEMBER_MAX = 6  # as many as a browser opens to one host
 STREAM_QUEUE_MAX = 32  # messages read for a stream and not sent yet
 STREAM_S_MAX = 900.0  # a session is looked at anew after it

@@ -1,7 +1,8 @@
-"""What does a job: a function that gets it, and what it works with."""
+"""What does jobs: a function that gets them, and what it works with."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -26,4 +27,11 @@ class Work:
         await self.stores.scripts.follow(named.pop() if len(named) == 1 else "")
 
 
-Handler = Callable[[Job, Work], Awaitable[None]]
+Handler = Callable[[Sequence[Job], Work], Awaitable[None]]
+
+
+class Kind(NamedTuple):
+    """A kind of jobs: what does them, and how many that are due it is given at once."""
+
+    do: Handler
+    at_once: int = 1

@@ -4,7 +4,7 @@ All times are judged by PostgreSQL's clock, so that all workers have the same on
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import Any, NamedTuple
 
@@ -38,6 +38,11 @@ _TAKE = """
     select *, extract(epoch from statement_timestamp() - next_at) as late_s from schedule
     where state = 'waiting' and next_at <= statement_timestamp() and kind = any(cast(:kinds as text[]))
     order by next_at, id limit 1 for update skip locked
+"""
+_TAKE_MORE = """
+    select *, extract(epoch from statement_timestamp() - next_at) as late_s from schedule
+    where state = 'waiting' and next_at <= statement_timestamp() and kind = :kind
+    order by next_at, id limit :limit for update skip locked
 """
 _OUTLOOK = """
     select
@@ -73,18 +78,20 @@ async def plan(connection: AsyncConnection, object_: str, kinds: Sequence[str], 
     await connection.execute(text(_UNPLAN), names | {"ours": list(kinds)})
 
 
-async def take(connection: AsyncConnection, kinds: Sequence[str]) -> tuple[Job, float] | None:
-    """The next job that is due, of the kinds that the caller knows, and how late it is in seconds.
+async def take(connection: AsyncConnection, at_once: Mapping[str, int]) -> list[tuple[Job, float]]:
+    """The jobs that are due next, of one of the kinds that the caller knows, and how late each is in seconds.
 
-    It is the caller's until the transaction ends. Where the caller's machine vanishes, it ends by itself after the
-    time that a job may take.
+    `at_once` says how many of a kind. They are the caller's until the transaction ends. Where the caller's machine
+    vanishes, it ends by itself after the time that a job may take.
     """
-    row = (await connection.execute(text(_TAKE), {"kinds": list(kinds)})).one_or_none()
-    if row is None:
-        return None
-    limit = f"{JOB_S_MAX:.0f}s"
-    await connection.execute(select(func.set_config("idle_in_transaction_session_timeout", limit, True)))  # noqa: FBT003
-    return _job(row), float(row.late_s)
+    rows = (await connection.execute(text(_TAKE), {"kinds": list(at_once)})).all()
+    if not rows:
+        return []
+    if (limit := at_once[rows[0].kind]) > 1:  # those that the transaction has are not skipped
+        rows = (await connection.execute(text(_TAKE_MORE), {"kind": rows[0].kind, "limit": limit})).all()
+    idle = f"{JOB_S_MAX:.0f}s"
+    await connection.execute(select(func.set_config("idle_in_transaction_session_timeout", idle, True)))  # noqa: FBT003
+    return [(_job(row), float(row.late_s)) for row in rows]
 
 
 async def outlook(connection: AsyncConnection) -> Outlook:
@@ -93,9 +100,9 @@ async def outlook(connection: AsyncConnection) -> Outlook:
     return Outlook(None if row.next_s is None else float(row.next_s), float(row.late_s or 0), row.failed)
 
 
-async def done(connection: AsyncConnection, job: Job) -> None:
-    values = {"state": State.DONE, "attempts": job.attempts + 1, "done_at": func.clock_timestamp(), "error": None}
-    await connection.execute(update(schedule).where(_COLUMNS.id == job.id).values(values))
+async def done(connection: AsyncConnection, jobs: Sequence[Job]) -> None:
+    values = {"state": State.DONE, "attempts": _COLUMNS.attempts + 1, "done_at": func.clock_timestamp(), "error": None}
+    await connection.execute(update(schedule).where(_COLUMNS.id.in_([job.id for job in jobs])).values(values))
 
 
 async def put_off(connection: AsyncConnection, job: Job, wait_s: float, why: str) -> None:

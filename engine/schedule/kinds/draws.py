@@ -4,6 +4,7 @@ Each step of engine/draws/ may be cut off and done again; so these only call the
 where it has not. A beacon without an address is read by people, who reveal the draw themselves.
 """
 
+from collections.abc import Sequence
 from datetime import datetime
 
 from engine.bounds import BEACON_AGAIN_S
@@ -16,8 +17,9 @@ from engine.schedule.kinds.drops import ACTOR
 from engine.schedule.model import Job, Later
 
 
-async def closes(job: Job, work: Work) -> None:
+async def closes(jobs: Sequence[Job], work: Work) -> None:
     """Close a draw's entries and publish them, once its drop's end has come."""
+    (job,) = jobs
     draws, draw = await _draw(job, work)
     if draw is None or draw.state is not State.COMMITTED:
         return
@@ -28,8 +30,9 @@ async def closes(job: Job, work: Work) -> None:
         raise Later(BEACON_AGAIN_S, error.detail) from None  # an earlier draw, whose misses count, is not revealed yet
 
 
-async def reveals(job: Job, work: Work) -> None:
+async def reveals(jobs: Sequence[Job], work: Work) -> None:
     """Reveal a draw with a round of its beacon; past the time for which it is waited for, the next round's job does."""
+    (job,) = jobs
     draws, draw = await _draw(job, work)
     if draw is None or draw.state not in (State.COMMITTED, State.CLOSED):
         return
@@ -49,8 +52,9 @@ async def reveals(job: Job, work: Work) -> None:
     await draws.reveal(draw.drop_id, value, Actor(ACTOR, job.key))
 
 
-async def awards(job: Job, work: Work) -> None:
+async def awards(jobs: Sequence[Job], work: Work) -> None:
     """Bring a revealed draw's awards up to now, again at each time by which somebody has to confirm, to the end."""
+    (job,) = jobs
     draws, draw = await _draw(job, work)
     if draw is None or draw.state is State.VOID:
         return

@@ -4,6 +4,8 @@ The store decides by its own clock whether a claim is within the window; so noth
 clock says so, and a close by the schedule changes no claim's answer: the window has refused it already.
 """
 
+import asyncio
+from collections.abc import Sequence
 from datetime import datetime
 
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -21,52 +23,62 @@ from engine.schedule.model import Job, Later
 
 ACTOR = "schedule"
 PAUSED_LOOK_S = 5.0  # between two looks at a drop that is paused at its end
+EARLY_S_MAX = 0.1  # by which the store's clock may be behind for the handler to wait, and not to come again
+_OF_DROP = "drop:"
 
 
-async def opens(job: Job, work: Work) -> None:
-    """Announce that a drop has opened."""
-    if await _when_due(job, work) is not None:
-        await notices.announce(work.connection, [Event("drop-opened", job.object, {"at": job.name})])
+async def opens(jobs: Sequence[Job], work: Work) -> None:
+    """Announce drops that have opened."""
+    due = await _due(jobs, work)
+    await notices.announce(work.connection, [Event("drop-opened", job.object, {"at": job.name}) for job, _ in due])
 
 
-async def wave(job: Job, work: Work) -> None:
-    """Announce what a wave has released."""
-    drop = await _when_due(job, work)
-    if drop is not None:
-        stock: dict[str, int] = {}
-        for part in drop.spec.releases():
-            if times.name(part.at) == job.name:
-                stock = {item: stock.get(item, 0) + part.stock.get(item, 0) for item in {**stock, **part.stock}}
-        await notices.announce(work.connection, [Event("wave-released", job.object, {"at": job.name, "stock": stock})])
+async def wave(jobs: Sequence[Job], work: Work) -> None:
+    """Announce what waves have released."""
+    due = await _due(jobs, work)
+    happened = [
+        Event("wave-released", job.object, {"at": job.name, "stock": _released(drop, job.name)}) for job, drop in due
+    ]
+    await notices.announce(work.connection, happened)
 
 
-async def closes(job: Job, work: Work) -> None:
-    """Close a drop at its end, by an act of its own key. The act is announced where it is recorded.
+async def closes(jobs: Sequence[Job], work: Work) -> None:
+    """Close drops at their end, each by an act of its own key. The act is announced where it is recorded.
 
     One that is paused then is left to whoever paused it, for a close is for good: they may have to give more time, or
     to restock what a rebuild found missing. It is closed once it goes on.
     """
-    drop = await _when_due(job, work)
-    if drop is None:
-        return
-    if drop.status is Status.PAUSED:
-        raise Later(PAUSED_LOOK_S, "the drop is paused: it is closed once it goes on, unless it gets more time")
-    try:
-        await work.drops.close(drop.id, Actor(ACTOR, job.key))
-    except WrongStatus as error:
-        raise Later(1.0, error.detail) from None  # an operator was quicker: there is nothing to do at the next look
+    for job, drop in await _due(jobs, work):
+        if drop.status is Status.PAUSED:
+            raise Later(PAUSED_LOOK_S, "the drop is paused: it is closed once it goes on, unless it gets more time")
+        try:
+            await work.drops.close(drop.id, Actor(ACTOR, job.key))
+        except WrongStatus as error:
+            raise Later(1.0, error.detail) from None  # an operator was quicker: the next look finds nothing to do
 
 
-async def _when_due(job: Job, work: Work) -> Drop | None:
-    """The drop, once the store's clock has come to the job's time too; None where its times are others by now."""
-    drop = await work.drops.read(job.object.removeprefix("drop:"))
-    if (job.kind, job.name) not in {(planned.kind, planned.name) for planned in times.jobs(drop)}:
-        return None
-    await work.follow()
-    early_s = (datetime.fromisoformat(job.name) - await work.drops.now()).total_seconds()
-    if early_s > 0:
-        raise Later(early_s, "the store's clock has not come to this time yet")
-    return drop
+async def _due(jobs: Sequence[Job], work: Work) -> list[tuple[Job, Drop]]:
+    """The jobs that are still to be done, with their drops, once the store's clock has come to their time too."""
+    drops = await drops_store.read_all(work.connection, [job.object.removeprefix(_OF_DROP) for job in jobs])
+    planned = {(of, job.kind, job.name) for of, drop in drops.items() for job in times.jobs(drop)}
+    named = [(job, job.object.removeprefix(_OF_DROP)) for job in jobs]
+    due = [(job, drops[of]) for job, of in named if (of, job.kind, job.name) in planned]
+    if due:
+        await work.follow()
+        early_s = (max(datetime.fromisoformat(job.name) for job, _ in due) - await work.drops.now()).total_seconds()
+        if early_s > EARLY_S_MAX:
+            raise Later(early_s, "the store's clock has not come to this time yet")
+        await asyncio.sleep(max(0.0, early_s))
+    return due
+
+
+def _released(drop: Drop, name: str) -> dict[str, int]:
+    """Units of each item that are released at a time."""
+    stock: dict[str, int] = {}
+    for part in drop.spec.releases():
+        for item, quantity in part.stock.items() if times.name(part.at) == name else ():
+            stock[item] = stock.get(item, 0) + quantity
+    return stock
 
 
 async def plan_open(ledger: AsyncEngine) -> None:
@@ -80,7 +92,7 @@ async def plan_open(ledger: AsyncEngine) -> None:
                 await migrations.hold(connection, LEDGER_LOCK_TIMEOUT)
                 drop = await drops_store.read(connection, drop_id, for_update=True)
                 if drop is not None:
-                    await service.plan(connection, f"drop:{drop_id}", times.KINDS, times.jobs(drop))
+                    await service.plan(connection, f"{_OF_DROP}{drop_id}", times.KINDS, times.jobs(drop))
         if len(page) < PAGE_ROWS_MAX:
             return
         last = page[-1].id

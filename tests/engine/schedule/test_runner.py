@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 
@@ -19,22 +19,23 @@ from engine.notices import service as notices
 from engine.notices.model import Event
 from engine.runtime.connections import Stores
 from engine.schedule import runner, service
-from engine.schedule.handler import Handler, Work
-from engine.schedule.kinds import HANDLERS
+from engine.schedule.handler import Handler, Kind, Work
+from engine.schedule.kinds import KINDS
 from engine.schedule.model import Job, Later, State
 from engine.schedule.runner import Runner
 from tests.engine.notices.test_feed import cut
 from tests.engine.schedule.test_store import plan, planned, rows
 
 
-async def chime(job: Job, work: Work) -> None:
-    await notices.announce(work.connection, [Event("chimed", job.object, {"name": job.name})])
+async def chime(jobs: Sequence[Job], work: Work) -> None:
+    await notices.announce(work.connection, [Event("chimed", job.object, {"name": job.name}) for job in jobs])
 
 
 @asynccontextmanager
-async def working(stores: Stores, workers: int = 1, **handlers: Handler) -> AsyncIterator[None]:
+async def working(stores: Stores, workers: int = 1, **more: Handler | Kind) -> AsyncIterator[None]:
     """Workers that do jobs of these kinds too, and chimes."""
-    stop, known = asyncio.Event(), {**HANDLERS, "chime": chime, **handlers}
+    own = {name: found if isinstance(found, Kind) else Kind(found) for name, found in more.items()}
+    stop, known = asyncio.Event(), {**KINDS, "chime": Kind(chime), **own}
     runners = [Runner(stores, 1, known) for _ in range(workers)]
     running = [asyncio.create_task(found.run(stop)) for found in runners]
     try:
@@ -83,10 +84,10 @@ class TestTime:
     async def test_that_has_not_come_for_a_handler_is_waited_for(self, stores: Stores) -> None:
         seen: list[datetime] = []
 
-        async def early(job: Job, work: Work) -> None:
+        async def early(jobs: Sequence[Job], work: Work) -> None:
             seen.append(datetime.now(UTC))
             if len(seen) < 3:
-                await chime(job, work)
+                await chime(jobs, work)
                 raise Later(0.3, "too early")
 
         await plan(stores.ledger, planned(kind="fail", in_s=-1))
@@ -116,6 +117,42 @@ class TestManyWorkers:
         assert await chimes(stores.ledger) == Counter(str(number) for number in range(120))
 
 
+class TestManyAtOnce:
+    async def test_are_done_together_and_one_that_fails_is_found_among_them(self, stores: Stores) -> None:
+        given: list[int] = []
+
+        async def some(jobs: Sequence[Job], work: Work) -> None:
+            given.append(len(jobs))
+            await chime(jobs, work)
+            if any(job.name == "7" for job in jobs):
+                raise ValueError("seven")
+
+        await plan(stores.ledger, *(planned(str(number), -1, "some") for number in range(20)), kinds=["some"])
+        async with working(stores, some=Kind(some, at_once=16)):
+            found = await until(stores.ledger, lambda jobs: sum(job.state is State.DONE for job in jobs) == 19)
+        assert max(given) == 16
+        assert [(job.name, job.state, job.attempts) for job in found if job.error] == [("7", State.WAITING, 1)]
+        assert await chimes(stores.ledger) == Counter(str(number) for number in range(20) if number != 7)
+
+    async def test_are_all_undone_when_the_connection_ends_in_the_middle(self, stores: Stores) -> None:
+        """What was done by itself before it goes with it; each is done once in the end."""
+        cuts = [True]
+
+        async def some(jobs: Sequence[Job], work: Work) -> None:
+            await chime(jobs, work)
+            if len(jobs) > 1 and cuts:
+                raise ValueError("one of many")
+            if jobs[0].name == "3" and cuts:
+                cuts.pop()
+                await work.connection.execute(text("select pg_terminate_backend(pg_backend_pid())"))
+
+        await plan(stores.ledger, *(planned(str(number), -1, "some") for number in range(6)), kinds=["some"])
+        async with working(stores, some=Kind(some, at_once=16)):
+            found = await until(stores.ledger, all_done)
+        assert {job.attempts for job in found} == {1}
+        assert await chimes(stores.ledger) == Counter(str(number) for number in range(6))
+
+
 async def until_quiet(ledger: AsyncEngine) -> None:
     async with asyncio.timeout(60):
         while True:
@@ -138,9 +175,9 @@ class TestFailures:
     async def test_leave_nothing_and_are_tried_again(self, stores: Stores) -> None:
         tried: list[int] = []
 
-        async def fail_twice(job: Job, work: Work) -> None:
-            await chime(job, work)
-            tried.append(job.attempts)
+        async def fail_twice(jobs: Sequence[Job], work: Work) -> None:
+            await chime(jobs, work)
+            tried.append(jobs[0].attempts)
             if len(tried) < 3:
                 raise RuntimeError("no luck")
 
@@ -154,7 +191,7 @@ class TestFailures:
     async def test_end_after_some_attempts_and_say_so(self, stores: Stores, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(runner, "JOB_ATTEMPTS_MAX", 3)
 
-        async def fail(job: Job, work: Work) -> None:
+        async def fail(jobs: Sequence[Job], work: Work) -> None:
             await work.connection.execute(text("select * from nowhere"))
 
         await plan(stores.ledger, planned("a", -1, "fail"), planned("b", -1))
@@ -174,8 +211,8 @@ class TestFailures:
         monkeypatch.setattr(runner, "JOB_ATTEMPTS_MAX", 3)
         tried = []
 
-        async def wait(job: Job, work: Work) -> None:
-            tried.append(job)
+        async def wait(jobs: Sequence[Job], work: Work) -> None:
+            tried.append(jobs)
             if len(tried) < 6:
                 raise error
 
@@ -188,11 +225,11 @@ class TestFailures:
         """A job that hangs, and many that fail at once, beside one that is due."""
         hanging = asyncio.Event()
 
-        async def hang(job: Job, work: Work) -> None:
+        async def hang(jobs: Sequence[Job], work: Work) -> None:
             await hanging.wait()
 
-        async def fail(job: Job, work: Work) -> None:
-            raise ValueError(job.name)
+        async def fail(jobs: Sequence[Job], work: Work) -> None:
+            raise ValueError(jobs[0].name)
 
         await plan(stores.ledger, planned("a", -2, "hang"), *(planned(str(n), -1, "fail") for n in range(30)),
             kinds=["hang", "fail"])  # fmt: skip
@@ -209,8 +246,8 @@ class TestFailures:
         monkeypatch.setattr(runner, "JOB_S_MAX", 0.3)
         waits = [60.0, 60.0, 0.0]
 
-        async def slow(job: Job, work: Work) -> None:
-            await chime(job, work)
+        async def slow(jobs: Sequence[Job], work: Work) -> None:
+            await chime(jobs, work)
             await work.connection.execute(text("select pg_sleep(:wait_s)"), {"wait_s": waits.pop(0)})
 
         await plan(stores.ledger, planned("a", -1, "fail"))
@@ -220,7 +257,7 @@ class TestFailures:
         assert await chimes(stores.ledger) == Counter(["a"])
 
     async def test_are_written_down_without_secrets(self, stores: Stores) -> None:
-        async def fail(job: Job, work: Work) -> None:
+        async def fail(jobs: Sequence[Job], work: Work) -> None:
             raise ValueError("redis://:hunter2@localhost " + "ab" * 40 + "x" * 1_000)
 
         await plan(stores.ledger, planned("a", -1, "fail"))
@@ -234,7 +271,7 @@ class TestFailures:
         monkeypatch.setattr(runner, "JOB_ATTEMPTS_MAX", 1)
         broken = [True]
 
-        async def fail(job: Job, work: Work) -> None:
+        async def fail(jobs: Sequence[Job], work: Work) -> None:
             if broken:
                 raise ValueError
 
@@ -262,10 +299,10 @@ async def test_jobs_of_kinds_that_this_version_does_not_know_are_left_to_others(
 async def test_what_is_being_done_is_ended_before_the_worker_is(stores: Stores) -> None:
     begun, slow = asyncio.Event(), 0.5
 
-    async def take_time(job: Job, work: Work) -> None:
+    async def take_time(jobs: Sequence[Job], work: Work) -> None:
         begun.set()
         await asyncio.sleep(slow)
-        await chime(job, work)
+        await chime(jobs, work)
 
     await plan(stores.ledger, planned("a", -1, "slow"), kinds=["slow"])
     async with working(stores, slow=take_time):
@@ -297,6 +334,6 @@ async def calls(ledger: AsyncEngine) -> int:
 
 
 def test_every_kind_has_a_handler_and_every_handler_a_sentence() -> None:
-    assert set(times.KINDS) <= HANDLERS.keys()
-    assert all(handler.__doc__ for handler in HANDLERS.values())
+    assert set(times.KINDS) <= KINDS.keys()
+    assert all(kind.do.__doc__ and kind.at_once >= 1 for kind in KINDS.values())
     assert {column.name for column in schedule.columns} == set(Job.__slots__)

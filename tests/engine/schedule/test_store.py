@@ -15,6 +15,7 @@ from engine.schedule import service, store
 from engine.schedule.model import Job, NoSuchJob, Planned, State, WrongState
 
 KINDS = ("chime", "fail")
+AT_ONCE = {"chime": 1, "fail": 3}
 NOW = datetime.now(UTC)
 
 
@@ -87,11 +88,10 @@ class TestPlans:
         """An act's transaction must never wait for the handler that waits for this act's drop."""
         await plan(ledger, planned("a", -1), planned("b"))
         async with ledger.connect() as worker, asyncio.timeout(5):
-            taken = await store.take(worker, KINDS)
-            assert taken is not None
+            taken = await store.take(worker, AT_ONCE)
             await plan(ledger)
             assert await names(ledger) == [("a", "waiting")]
-            await store.done(worker, taken[0])
+            await store.done(worker, [job for job, _ in taken])
             await worker.commit()
         assert await names(ledger) == [("a", "done")]
 
@@ -109,26 +109,35 @@ class TestTaking:
         await plan(ledger, planned("second", -1), object_="bell:3")
         found = []
         async with ledger.connect() as connection:
-            while (taken := await store.take(connection, KINDS)) is not None:
-                job, late_s = taken
+            while taken := await store.take(connection, AT_ONCE):
+                ((job, late_s),) = taken
                 assert 0 <= late_s < 60
                 found.append(job.name)
-                await store.done(connection, job)
+                await store.done(connection, [job])
                 await connection.commit()
         assert found == ["first", "second"]
 
     async def test_is_one_workers_until_its_transaction_ends(self, ledger: AsyncEngine) -> None:
         await plan(ledger, planned("a", -1))
         async with ledger.connect() as one, ledger.connect() as other:
-            assert await store.take(one, KINDS) is not None
-            assert await store.take(other, KINDS) is None
+            assert await store.take(one, AT_ONCE)
+            assert not await store.take(other, AT_ONCE)
             await one.rollback()
-            assert await store.take(other, KINDS) is not None
+            assert await store.take(other, AT_ONCE)
+
+    async def test_is_of_as_many_of_one_kind_as_are_wanted(self, ledger: AsyncEngine) -> None:
+        for number in range(4):
+            await plan(ledger, planned(str(number), -1, "fail"), object_=f"bell:{number}")
+        await plan(ledger, planned("a", -1), planned("b", -1), object_="bell:9")
+        async with ledger.connect() as one, ledger.connect() as other, ledger.connect() as third:
+            assert [job.name for job, _ in await store.take(one, AT_ONCE)] == ["0", "1", "2"]
+            assert [job.name for job, _ in await store.take(other, AT_ONCE)] == ["3"]
+            assert [job.name for job, _ in await store.take(third, AT_ONCE)] == ["a"]
 
     async def test_is_of_known_kinds_alone(self, ledger: AsyncEngine) -> None:
         await plan(ledger, planned("a", -1, "later-version"), kinds=["later-version"])
         async with ledger.connect() as connection:
-            assert await store.take(connection, KINDS) is None
+            assert not await store.take(connection, AT_ONCE)
 
     async def test_ends_by_itself_when_the_workers_machine_vanished(
         self, ledger: AsyncEngine, monkeypatch: pytest.MonkeyPatch
@@ -137,8 +146,8 @@ class TestTaking:
         monkeypatch.setattr(store, "JOB_S_MAX", 1.0)
         await plan(ledger, planned("a", -1))
         async with ledger.connect() as vanished, ledger.connect() as other, asyncio.timeout(10):
-            assert await store.take(vanished, KINDS) is not None
-            while await store.take(other, KINDS) is None:
+            assert await store.take(vanished, AT_ONCE)
+            while not await store.take(other, AT_ONCE):
                 await other.rollback()
                 await asyncio.sleep(0.1)
             await vanished.invalidate()
@@ -147,8 +156,8 @@ class TestTaking:
         await plan(ledger, *(planned(str(number), 3_600 + number) for number in range(900)))
         async with ledger.connect() as connection:
             await connection.execute(text("analyze schedule"))
-            for query in (store._TAKE, store._OUTLOOK):
-                given = {"kinds": list(KINDS)} if ":kinds" in query else {}
+            for query in (store._TAKE, store._TAKE_MORE, store._OUTLOOK):
+                given = {"kinds": list(KINDS), "kind": "chime", "limit": 64}
                 found = "\n".join(await connection.scalars(text(f"explain {query}"), given))
                 assert "Index" in found
                 assert "Seq Scan" not in found
@@ -160,9 +169,7 @@ class TestMarking:
         await plan(ledger, planned("a", -1))
         (stale,) = await rows(ledger)
         async with ledger.begin() as connection:
-            taken = await store.take(connection, KINDS)
-            assert taken is not None
-            await store.done(connection, taken[0])
+            await store.done(connection, [job for job, _ in await store.take(connection, AT_ONCE)])
         async with ledger.begin() as connection:
             await store.failed(connection, stale, "late", 1.0)
             await store.put_off(connection, stale, 1.0, "late")
@@ -218,10 +225,9 @@ class TestOperators:
     async def test_do_not_cancel_what_is_being_done(self, ledger: AsyncEngine) -> None:
         await plan(ledger, planned("a", -1))
         async with ledger.connect() as worker, asyncio.timeout(5):
-            taken = await store.take(worker, KINDS)
-            assert taken is not None
+            taken = await store.take(worker, AT_ONCE)
             with pytest.raises(WrongState, match="at this moment"):
-                await service.cancel(ledger, taken[0].id, "boss")
+                await service.cancel(ledger, taken[0][0].id, "boss")
 
     async def test_two_at_once_leave_one_act(self, ledger: AsyncEngine) -> None:
         await plan(ledger, planned("a"))
