@@ -79,6 +79,12 @@ async def own_campaign(campaign_id: str, use: ServicesDep, operator: OperatorDep
     return campaign_id
 
 
+async def own_draw(draw_id: str, use: ServicesDep, operator: OperatorDep) -> str:
+    """The id of a draw that an operator may act on: it is its drop's."""
+    await check_drop(use, operator, draw_id)
+    return draw_id
+
+
 async def own_claim(claim_id: str, use: ServicesDep, operator: OperatorDep) -> ClaimId:
     """The id of a claim on a drop that an operator may act on."""
     found = ClaimId.parse(claim_id)
@@ -98,5 +104,6 @@ async def city_operator(operator: OperatorDep) -> Session:
 
 OwnDrop = Annotated[str, Depends(own_drop)]
 OwnCampaign = Annotated[str, Depends(own_campaign)]
+OwnDraw = Annotated[str, Depends(own_draw)]
 OwnClaim = Annotated[ClaimId, Depends(own_claim)]
 CityDep = Annotated[Session, Depends(city_operator)]

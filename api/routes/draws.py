@@ -8,14 +8,15 @@ from fastapi.responses import Response
 
 from api.claim import BodyInvalid
 from api.deps import ActorDep, JsonBody, PageLimit, ServicesDep, SessionDep, only
-from api.examples import AWARD, BODY, DRAW, OPERATORS, PROOF, SIGNED_IN, declared, shown, taken
+from api.examples import AWARD, BODY, BOUNDED, DRAW, PROOF, SIGNED_IN, declared, shown, taken
+from api.scope import OwnDraw
 from engine.bounds import STOCK_MAX
 from engine.draws.model import Award, Draw, prizes_id
 from engine.draws.publication import BeaconValue
 
 router = APIRouter(prefix="/v1", tags=["draws"], responses=declared("invalid", "too-large"))
 _PUBLIC: dict[str, Any] = {"security": [{}]}
-_ACTS = (*OPERATORS, "no-such-draw", "no-such-drop", "wrong-stage", "draw-invalid", "store-unavailable", "not-ready")
+_ACTS = (*BOUNDED, "no-such-draw", "no-such-drop", "wrong-stage", "draw-invalid", "store-unavailable", "not-ready")
 _CHANGES = (*_ACTS, "duplicate-drop", "wrong-status", "stale-revision", "idempotency-key-reused")
 _SHOWN: dict[int | str, dict[str, Any]] = {200: shown(DRAW, "The draw")}
 
@@ -87,13 +88,13 @@ async def decline(draw_id: str, use: ServicesDep, session: SessionDep) -> dict[s
 
 
 @router.post("/draws/{draw_id}/commit", responses={**_SHOWN, **declared(*_CHANGES)})
-async def commit(draw_id: str, use: ServicesDep, actor: ActorDep) -> dict[str, Any]:
+async def commit(draw_id: OwnDraw, use: ServicesDep, actor: ActorDep) -> dict[str, Any]:
     """Commit to a draft's rules, before its opening; it is launched after that."""
     return _stage(await use.draws.commit(draw_id, actor))
 
 
 @router.post("/draws/{draw_id}/close", responses={**_SHOWN, **declared(*_CHANGES)})
-async def close(draw_id: str, use: ServicesDep, actor: ActorDep) -> dict[str, Any]:
+async def close(draw_id: OwnDraw, use: ServicesDep, actor: ActorDep) -> dict[str, Any]:
     """Publish the entrants and their root, after the drop's close and before the beacon's first round is due."""
     return _stage(await use.draws.close(draw_id, actor))
 
@@ -106,7 +107,7 @@ async def close(draw_id: str, use: ServicesDep, actor: ActorDep) -> dict[str, An
         {"round": {"type": "integer"}, "value": {"type": "string"}, "seen_at": {"type": ["string", "null"]}},
     ),
 )
-async def reveal(draw_id: str, actor: ActorDep, body: JsonBody, use: ServicesDep) -> dict[str, Any]:
+async def reveal(draw_id: OwnDraw, actor: ActorDep, body: JsonBody, use: ServicesDep) -> dict[str, Any]:
     """Publish the result by the beacon's value; `seen_at` is now unless it is given. It is final."""
     given = only(body, "round", "value", "seen_at")
     number, value, seen_at = given.get("round"), given.get("value"), given.get("seen_at")
@@ -116,7 +117,7 @@ async def reveal(draw_id: str, actor: ActorDep, body: JsonBody, use: ServicesDep
 
 
 @router.post("/draws/{draw_id}/lapse", responses=declared(*_ACTS))
-async def lapse(draw_id: str, use: ServicesDep, actor: ActorDep) -> dict[str, Any]:
+async def lapse(draw_id: OwnDraw, use: ServicesDep, actor: ActorDep) -> dict[str, Any]:
     """Let offers lapse whose time is over, and offer their prizes to the next; how many places each step changed."""
     changed = await use.draws.awarding.lapse(draw_id, actor)
     return {name: len(places) for name, places in changed._asdict().items()}
@@ -127,7 +128,7 @@ async def lapse(draw_id: str, use: ServicesDep, actor: ActorDep) -> dict[str, An
     responses={**_SHOWN, **declared(*_ACTS, *BODY)},
     openapi_extra=taken({"reason": "no round had a value"}, {"reason": {"type": "string", "maxLength": 200}}),
 )
-async def void(draw_id: str, actor: ActorDep, body: JsonBody, use: ServicesDep) -> dict[str, Any]:
+async def void(draw_id: OwnDraw, actor: ActorDep, body: JsonBody, use: ServicesDep) -> dict[str, Any]:
     """End a draw that can have no result any more."""
     reason = only(body, "reason").get("reason")
     if not isinstance(reason, str) or not reason.isprintable() or not 0 < len(reason) <= 200:

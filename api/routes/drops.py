@@ -87,7 +87,7 @@ async def create(
     actor: ActorDep, operator: OperatorDep, body: JsonBody, use: ServicesDep, response: Response
 ) -> dict[str, Any]:
     """Create a drop as a draft; the body is the drop as in examples/lychee-2025.yaml, in JSON."""
-    if isinstance(body, dict) and "campaign" in body:
+    if isinstance(body, dict) and body.get("campaign") is not None:
         raise SpecInvalid.of("body", [("campaign", _BY_CAMPAIGN)])
     spec = parse(body, "body", use.settings.towns)
     await _check_names(use, operator, spec.organisation, spec.eligibility)
@@ -256,7 +256,7 @@ class LiveFeed:
 
 async def _refuse_of_campaign(use: Services, drop_id: str, change: Mapping[str, Any] = MappingProxyType({})) -> None:
     """A drop of a campaign is defined and launched by it: what the others know of it would not be so any more."""
-    if "campaign" in change:
+    if change.get("campaign") is not None:
         raise SpecInvalid.of("amendment", [("campaign", _BY_CAMPAIGN)])
     campaign = (await use.drops.read(drop_id)).spec.campaign
     if campaign is not None:

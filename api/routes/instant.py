@@ -7,9 +7,10 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends
 from fastapi.responses import Response
 
-from api.deps import OperatorDep, ServicesDep
-from api.examples import INSTANT_COMMITTED, INSTANT_REVEALED, OPERATORS, declared, shown
+from api.deps import ServicesDep
+from api.examples import BOUNDED, INSTANT_COMMITTED, INSTANT_REVEALED, declared, shown
 from api.routes.drops import shown_drop
+from api.scope import OwnDrop
 from engine.draws import dealer, plays
 from engine.draws.plays import NotInstant
 from engine.drops.model import Drop, WrongStatus
@@ -49,12 +50,12 @@ async def commitment(drop: Annotated[Drop, Depends(shown_drop)]) -> dict[str, An
     responses={
         200: shown(INSTANT_REVEALED, "The whole document, to be published"),
         **declared(
-            *OPERATORS, "no-such-drop", "not-instant", "wrong-status", "commitment-broken", "not-ready",
+            *BOUNDED, "no-such-drop", "not-instant", "wrong-status", "commitment-broken", "not-ready",
             "store-unavailable",
         ),
     },
 )  # fmt: skip
-async def document(drop_id: str, use: ServicesDep, _: OperatorDep) -> Response:
+async def document(drop_id: OwnDrop, use: ServicesDep) -> Response:
     """The secret, every play and the odds of a closed instant win, to publish as a file; 20 MB for a million plays."""
     drop = await use.drops.read(drop_id)
     found = await plays.revealed(use.stores, use.settings.partitions, drop)

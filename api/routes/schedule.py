@@ -22,7 +22,9 @@ async def listed(
     use: ServicesDep,
     _: CityDep,
     state: State | None = None,
-    of: Annotated[str | None, Query(max_length=200, pattern="^[!-~]+$", description="Such as drop:lychee-2025")] = None,
+    of: Annotated[
+        str | None, Query(max_length=200, pattern="^[a-z]+:[A-Za-z0-9._-]+$", description="Such as drop:lychee-2025")
+    ] = None,
     after: Annotated[int, Query(ge=0, le=2**63 - 1)] = 0,
     limit: PageLimit = 100,
 ) -> dict[str, Any]:

@@ -282,6 +282,13 @@ def copied(spec: CampaignSpec, new_id: str, opens_on: date) -> CampaignSpec:
     ids.name(new_id, "id")
     if opens_on.year not in _YEARS:
         raise CampaignInvalid.of("copy", [("opens_on", f"the year is not from {_YEARS[0]} to {_YEARS[-1]}")])
+    drawn = [
+        (f"drops.{drop.id}", "is a draw, whose beacon's rounds must be named anew: define it in the new campaign")
+        for drop in spec.drops
+        if drop.draw is not None
+    ]
+    if drawn:
+        raise CampaignInvalid.of("copy", drawn)
     zone = ZoneInfo(spec.time_zone)
     days = opens_on - spec.opens_at.astimezone(zone).date()
     names = {drop.id: _copied_id(drop.id, spec.id, new_id) for drop in spec.drops}
@@ -303,7 +310,7 @@ def _copied_id(drop_id: str, old_id: str, new_id: str) -> str:
 
 
 # Of drops, waves, allotments, an instant win's curve. An item may be called the same; its stock is no text.
-_MOMENTS = frozenset({"opens_at", "closes_at", "at", "until", "collect_until", "due_at", "wait_until"})
+_MOMENTS = frozenset({"opens_at", "closes_at", "at", "until"})
 
 
 def _moved(told: Any, zone: ZoneInfo, days: timedelta) -> Any:

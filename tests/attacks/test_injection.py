@@ -164,6 +164,13 @@ SQL = [
 ]  # fmt: skip
 
 
+# Where a path names what there is not, beside the attack.
+NOTHING = {
+    "drop_id": "nothing", "claim_id": "trial.0.999", "member_id": "m-9", "campaign_id": "nothing", "draw_id": "nothing",
+    "organisation_id": "nothing", "name": "nothing", "number": "999", "job_id": "999",
+}  # fmt: skip
+
+
 async def test_no_path_and_no_query_is_sql(api: Api, stores: Stores) -> None:
     """Each parameter of the OpenAPI document, with what would show itself by its rows, its time or its damage."""
     await api.launched()
@@ -189,7 +196,7 @@ async def test_no_path_and_no_query_is_sql(api: Api, stores: Stores) -> None:
                     tried += 1
                     spelled = quote(attack, safe="")
                     filled = path.replace(f"{{{parameter['name']}}}", spelled)
-                    filled = filled.format(drop_id="nothing", claim_id="trial.0.999", member_id="m-9")
+                    filled = filled.format_map(NOTHING)
                     query = f"?{parameter['name']}={spelled}" if parameter["in"] == "query" else ""
                     given = {"Idempotency-Key": attack.replace(" ", "/")} if parameter["in"] == "header" else {}
                     answer = await api.operate(method.upper(), filled + query, {}, **given)

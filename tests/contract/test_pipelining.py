@@ -4,6 +4,7 @@ The gate takes only what is not behind an unanswered request; the rest waits in 
 """
 
 import asyncio
+from typing import Any
 
 import pytest
 
@@ -20,9 +21,9 @@ DROP = request("GET", "/v1/drops/trial")
 def slow_list(monkeypatch: pytest.MonkeyPatch) -> None:
     listed = Drops.listed
 
-    async def slow(drops: Drops, after_id: str | None, limit: int) -> list[Drop]:
+    async def slow(drops: Drops, *page: Any) -> list[Drop]:
         await asyncio.sleep(0.1)
-        return await listed(drops, after_id, limit)
+        return await listed(drops, *page)
 
     monkeypatch.setattr(Drops, "listed", slow)
 
