@@ -1,7 +1,7 @@
 """Erases a member: what is known of them goes, what they were given stays counted, under a pseudonym that is nobody's.
 
 In this order, so that it may be cut off anywhere and goes on by itself:
-1. asked: a row with the pseudonym, and with the subjects under which the store may have claims of theirs;
+1. asked: a row with the pseudonyms, of the member and of each subject under which the store may have claims of theirs;
 2. held back while a drop is open on which they hold claims: their limit counts there. It is done once those are closed;
 3. for each closed drop, under the lock of its rebuild: the ledger's rows get the pseudonym, then the store's;
 4. their row, their places on lists, what was changed of them, and the first row go, in one transaction with the act.
@@ -89,9 +89,11 @@ class Holds(NamedTuple):
 
 
 class Erasure(NamedTuple):
+    """What was asked for. Each subject that the member ever was has a pseudonym of its own: a limit counts subjects."""
+
     pseudonym: str
     member_id: str
-    subjects: Sequence[str]
+    subjects: Mapping[str, str]
     actor: str
 
 
@@ -125,12 +127,7 @@ class Erasures:
             if asked is None:
                 if digest != _digest(await _kept(connection, member_id)):
                     raise ExportRequired("take the export first, and send its digest: nothing may be missed")
-                asked = Erasure(
-                    ids.pseudonym(secrets.token_bytes(_PSEUDONYM_BYTES)),
-                    member_id,
-                    await _subjects(connection, member_id),
-                    actor,
-                )
+                asked = Erasure(_pseudonym(), member_id, await _subjects(connection, member_id, {}), actor)
                 await connection.execute(insert(erasures).values(asked._asdict()))
         try:
             return await self.attempt(asked)
@@ -159,18 +156,26 @@ class Erasures:
         async with self._turn, held(self._stores.ledger, lock_of(asked.pseudonym)) as lock:
             if lock is None:
                 return [Holds(None, "it is being carried out at this moment")]
-            if found := await self._holds(asked):
-                return found
-            done: dict[str, int] = {}
             while True:
+                if found := await self._holds(asked):
+                    return found
+                asked = await self._with_subjects(asked)
                 async with self._stores.ledger.connect() as connection:
                     places = await _places(connection, asked)
                 # Those that were done by an attempt that was cut off are done again: the store may lack its half.
-                for drop_id in [drop_id for drop_id in places if drop_id not in done]:
-                    done[drop_id] = await self._on_drop(asked, drop_id)
+                done = {drop_id: await self._on_drop(asked, drop_id) for drop_id in places}
                 if await self._end(asked, done):
                     return []
-                done = {}  # a claim came in the meantime
+                # A claim of theirs came in the meantime: its drop may be open.
+
+    async def _with_subjects(self, asked: Erasure) -> Erasure:
+        """An erasure with the subjects that the member has become since it was asked for."""
+        async with self._stores.ledger.begin() as connection:
+            await migrations.hold(connection, LEDGER_LOCK_TIMEOUT)
+            found = await _subjects(connection, asked.member_id, asked.subjects)
+            is_this = erasures.c.pseudonym == asked.pseudonym
+            await connection.execute(update(erasures).where(is_this).values(subjects=found))
+        return asked._replace(subjects=found)
 
     async def _holds(self, asked: Erasure) -> list[Holds]:
         if not await wait_until_recorded(self._stores.redis, self._partitions, _RECORDED_S_MAX):
@@ -191,28 +196,29 @@ class Erasures:
                 raise Unavailable(f"drop {drop_id!r} is being rebuilt: it is tried again in a moment")
             async with self._stores.ledger.begin() as connection:
                 await migrations.hold(connection, LEDGER_LOCK_TIMEOUT)
-                is_theirs = claims.c.member_id == asked.member_id, claims.c.drop_id == drop_id
-                named = {"member_id": asked.pseudonym, "subject": asked.pseudonym}
-                await connection.execute(update(claims).where(*is_theirs).values(named))
+                on_drop = claims.c.drop_id == drop_id
+                for subject, instead in asked.subjects.items():
+                    is_theirs = claims.c.member_id == asked.member_id, claims.c.subject == subject
+                    named = {"member_id": asked.pseudonym, "subject": instead}
+                    await connection.execute(update(claims).where(on_drop, *is_theirs).values(named))
                 rows = (
                     await connection.execute(
-                        select(claims.c.partition, func.array_agg(claims.c.serial).label("serials"))
-                        .where(claims.c.member_id == asked.pseudonym, claims.c.drop_id == drop_id)
-                        .group_by(claims.c.partition)
+                        select(claims.c.partition, claims.c.subject, func.array_agg(claims.c.serial).label("serials"))
+                        .where(on_drop, claims.c.member_id == asked.pseudonym)
+                        .group_by(claims.c.partition, claims.c.subject)
                     )
                 ).all()
+            was = {instead: subject for subject, instead in asked.subjects.items()}
             for row in rows:
-                await self._in_store(asked, drop_id, row.partition, row.serials)
+                await self._in_store(drop_id, row.partition, was[row.subject], row.subject, row.serials)
         return sum(len(row.serials) for row in rows)
 
-    async def _in_store(self, asked: Erasure, drop_id: str, partition: int, serials: Sequence[int]) -> None:
+    async def _in_store(self, drop_id: str, partition: int, subject: str, instead: str, serials: Sequence[int]) -> None:
         await self._stores.redis.unlink(keys.made(partition, drop_id))  # of a rebuild that was cut off
         places = keys.claims(partition, drop_id), keys.home(partition)
-        for subject in asked.subjects:
-            arguments: list[str | int] = [subject, asked.pseudonym, *serials]
-            reply: bytes = await self._stores.scripts.run(lua.load("erase"), places, arguments)
-            if reply != b"erased":
-                raise Unavailable("the store is being compared with the ledger: it is tried again in a moment")
+        reply: bytes = await self._stores.scripts.run(lua.load("erase"), places, [subject, instead, *serials])
+        if reply != b"erased":
+            raise Unavailable("the store is being compared with the ledger: it is tried again in a moment")
 
     async def _end(self, asked: Erasure, done: Mapping[str, int]) -> bool:
         """Take away what is known of the member; false where a claim of theirs came in since."""
@@ -227,7 +233,7 @@ class Erasures:
             if known is not None and known.mark is not None:
                 await connection.execute(delete(member_changes).where(member_changes.c.mark == known.mark))
             # A person who has another account stays on the lists that name the person.
-            others = select(members.c.subject).where(members.c.subject.in_(asked.subjects))
+            others = select(members.c.subject).where(members.c.subject.in_(list(asked.subjects)))
             alone = set(asked.subjects) - set(await connection.scalars(others)) | {asked.member_id}
             await connection.execute(delete(list_members).where(list_members.c.member.in_(alone)))
             for inbox in (messages, inboxes):
@@ -293,11 +299,16 @@ async def _kept(connection: AsyncConnection, member_id: str) -> dict[str, Any]:
 _CLAIMS_MAX = 1_000_000  # of one member: all
 
 
-async def _subjects(connection: AsyncConnection, member_id: str) -> list[str]:
-    """Every subject that a member ever was, as far as the ledger knows."""
+async def _subjects(connection: AsyncConnection, member_id: str, known_as: Mapping[str, str]) -> dict[str, str]:
+    """Every subject that a member ever was, as far as the ledger knows, each with its pseudonym."""
     known = await store.read(connection, member_id)
     claimed = await connection.scalars(select(claims.c.subject).where(claims.c.member_id == member_id).distinct())
-    return sorted({member_id, *claimed, *([known.subject] if known else [])})
+    subjects = sorted({member_id, *claimed, *([known.subject] if known else [])})
+    return {**{subject: _pseudonym() for subject in subjects}, **known_as}
+
+
+def _pseudonym() -> str:
+    return ids.pseudonym(secrets.token_bytes(_PSEUDONYM_BYTES))
 
 
 async def _places(connection: AsyncConnection, asked: Erasure) -> list[str]:

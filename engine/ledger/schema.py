@@ -135,7 +135,7 @@ erasures = Table(
     metadata,
     Column("pseudonym", Text, primary_key=True),
     Column("member_id", Text, nullable=False),
-    Column("subjects", JSONB, nullable=False),  # under which the store may have claims of theirs
+    Column("subjects", JSONB, nullable=False),  # that they ever were, each with its pseudonym
     Column("actor", Text, nullable=False),
     Column("asked_at", _Instant, nullable=False, server_default=func.now()),
     UniqueConstraint("member_id"),

@@ -132,13 +132,14 @@ class Members:
         found: dict[str, Value] = {}
         faults: list[dict[str, str]] = []
         for name, value in attributes.items():
+            if len(faults) == FAULTS_TOLD_MAX:
+                break  # each costs a search for the nearest name
             try:
                 found[name] = self._town(value) if name == "town" else checked(name, value)
             except WrongValue as error:
                 faults.append({"field": f"attributes.{name[:80]}", "problem": str(error)})
         if faults:
-            told = faults[:FAULTS_TOLD_MAX]
-            raise MemberInvalid("\n".join(f"{fault['field']}: {fault['problem']}" for fault in told), errors=told)
+            raise MemberInvalid("\n".join(f"{fault['field']}: {fault['problem']}" for fault in faults), errors=faults)
         return found
 
     def _town(self, value: object) -> str:

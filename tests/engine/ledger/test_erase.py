@@ -242,6 +242,50 @@ class TestErased:
         found: dict[bytes, bytes] = await redis.hgetall(keys.claims(0, "trial"))
         return found
 
+    async def test_whom_they_have_become_since_it_was_asked_for_goes_too(
+        self, erasures: Erasures, rushed: Rushed
+    ) -> None:
+        """While it waits for an open drop they get another subject, and claim under it."""
+        assert len(await erased(erasures)) == 1
+        service = Members(rushed.stores.ledger, Organisations(rushed.stores.ledger), towns.load())
+        await service.put(GONE, "person-later", {}, "boss", None)
+        drop = await rushed.drops.get("trial")
+        session = Session(GONE, "person-later")
+        await rushed.claim(GONE, rushed.claims.issue_ticket(session, drop, None, None).ticket)
+        await close(rushed)
+        before = await figures(rushed)
+        assert await erasures.ask(GONE, "", "boss") == []
+        left = await everything(rushed)
+        assert not any(word in left for word in (GONE, "person-later"))
+        assert await figures(rushed) == before
+        await left_as_it_was(rushed)
+
+    async def test_a_claim_that_comes_in_the_middle_is_no_longer_held_back_by_nothing(
+        self, erasures: Erasures, rushed: Rushed, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """It is on a drop that is open: its limit counts there, and the rest of the erasure waits for it."""
+        await close(rushed)
+        await rushed.drops.create(drop_spec("another"), BOSS)
+        await rushed.drops.launch("another", BOSS)
+        await rushed.record()
+        on_drop = Erasures._on_drop
+
+        async def and_a_claim(self: Erasures, asked: erase.Erasure, drop_id: str) -> int:
+            drop = await rushed.drops.get("another")
+            ticket = rushed.claims.open_ticket(rushed.claims.issue_ticket(Session(GONE, GONE), drop, None, None).ticket)
+            await rushed.claims.claim(drop, ticket, None, None)
+            await rushed.record()
+            return await on_drop(self, asked, drop_id)
+
+        monkeypatch.setattr(Erasures, "_on_drop", and_a_claim)
+        assert [hold.drop_id for hold in await erased(erasures)] == ["another"]
+        monkeypatch.undo()
+        assert [hold.drop_id for hold in await erasures.ask(GONE, "", "boss")] == ["another"]
+        await rushed.drops.close("another", BOSS)
+        await rushed.record()
+        assert await erasures.ask(GONE, "", "boss") == []
+        assert GONE not in await everything(rushed)
+
     async def test_the_record_of_acts_holds_and_names_nobody(self, erasures: Erasures, rushed: Rushed) -> None:
         await close(rushed)
         await erased(erasures)

@@ -31,6 +31,16 @@ def kept(data_dir: Path) -> dict[str, Any]:
 
 
 class TestTheFile:
+    def test_of_an_earlier_version_gets_the_key_of_persons_once(self, data_dir: Path) -> None:
+        """Made anew it would be another, and limits would not know people again."""
+        old = {name: value for name, value in kept(data_dir).items() if name != "person_key"}
+        keyfile.put(data_dir, old)
+        keyfile.ensure_keys(data_dir)
+        found = kept(data_dir)
+        assert {**old, "person_key": found["person_key"]} == found
+        keyfile.ensure_keys(data_dir)
+        assert kept(data_dir) == found
+
     @pytest.mark.parametrize("umask", [0o000, 0o022, 0o077, 0o777])
     def test_is_for_its_owner_alone_whatever_the_umask(self, tmp_path: Path, umask: int) -> None:
         before = os.umask(umask)
