@@ -239,8 +239,10 @@ class Erasures:
             for inbox in (messages, inboxes):
                 await connection.execute(delete(inbox).where(inbox.c.member_id == asked.member_id))
             for table in _BY_SUBJECT:
-                names = {name: asked.pseudonym for name in ("subject", "member_id") if name in table.c}
-                await connection.execute(update(table).where(table.c.subject.in_(alone)).values(names))
+                for subject in alone & asked.subjects.keys():
+                    named = {"subject": asked.subjects[subject], "member_id": asked.pseudonym}
+                    values = {name: value for name, value in named.items() if name in table.c}
+                    await connection.execute(update(table).where(table.c.subject == subject).values(values))
             await connection.execute(delete(erasures).where(erasures.c.pseudonym == asked.pseudonym))
             told = {"claims": sum(done.values()), "drops": len(done)}
             await actions.record(
