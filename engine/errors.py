@@ -10,6 +10,8 @@ what to do, and the facts that help; it knows nothing of HTTP or of exit codes: 
     │   ├── (drops)            engine/drops/model.py: WrongStatus, StaleRevision, NoSuchDrop, DuplicateDrop
     │   ├── (members)          engine/members/model.py: NotEligible
     │   ├── (gates)            engine/gates/__init__.py: ProofRequired
+    │   ├── (notices)          engine/notices/model.py: NoSuchMessage
+    │   ├── (schedule)         engine/schedule/model.py: NoSuchJob, WrongState
     │   └── (rates)            engine/rates/denied.py: Denied
     ├── Invalid                the request itself is wrong: names the place and the field
     │   ├── (drops)            engine/drops/spec.py: SpecInvalid
@@ -17,6 +19,7 @@ what to do, and the facts that help; it knows nothing of HTTP or of exit codes: 
     │   └── (gates)            engine/gates/__init__.py: ProofInvalid
     ├── Unavailable            nobody's fault here and now: try again
     │   ├── (claims)           engine/claims/model.py: Overloaded, OutcomeUnknown, StoreUnavailable, NotReady
+    │   ├── (notices)          engine/notices/model.py: TooManyStreams
     │   └── (rates)            engine/rates/model.py: SlowDown
     └── Misconfigured          a setting is unknown, contradictory or unsafe: the start is stopped
 """

@@ -25,7 +25,7 @@ _COLUMNS = operator_actions.c
 
 @dataclass(frozen=True, slots=True)
 class Action:
-    """One act: `object` is what it was done to: `drop:…`, `claim:…`, `member:…`, `ledger:<database>`, `key:<kind>`."""
+    """One act: `object` is what it was done to: `drop:…`, `claim:…`, `member:…`, `ledger:…`, `key:…`, `job:…`."""
 
     object: str
     verb: str
