@@ -12,6 +12,8 @@ what to do, and the facts that help; it knows nothing of HTTP or of exit codes: 
     │   ├── (campaigns)        engine/campaigns/model.py: NoSuchCampaign, DuplicateCampaign
     │   ├── (members)          engine/members/model.py: NotEligible
     │   ├── (gates)            engine/gates/: one file for each gate; service.py: NoSuchGate
+    │   ├── (notices)          engine/notices/model.py: NoSuchMessage
+    │   ├── (schedule)         engine/schedule/model.py: NoSuchJob, WrongState
     │   └── (rates)            engine/rates/denied.py: Denied
     ├── Invalid                the request itself is wrong: names the place and the field
     │   ├── (definitions)      engine/drops/spec.py: SpecInvalid; engine/campaigns/spec.py: CampaignInvalid
@@ -21,6 +23,7 @@ what to do, and the facts that help; it knows nothing of HTTP or of exit codes: 
     │   └── (draws)            engine/draws/publication.py: DrawInvalid
     ├── Unavailable            nobody's fault here and now: try again
     │   ├── (claims)           engine/claims/model.py: Overloaded, OutcomeUnknown, StoreUnavailable, NotReady
+    │   ├── (notices)          engine/notices/model.py: TooManyStreams
     │   └── (rates)            engine/rates/model.py: SlowDown
     └── Misconfigured          a setting is unknown, contradictory or unsafe: the start is stopped
 """

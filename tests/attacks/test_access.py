@@ -261,7 +261,7 @@ class TestOthersMessages:
     @pytest.fixture
     async def told(self, api: Api, stores: Stores) -> None:
         """Two messages of m-1, one of m-2."""
-        await tell(stores.ledger, message("m-1", "a", secret="of m-1"), message("m-1", "b"), message("m-2", "a"))
+        await tell(stores.ledger, message("m-1", "a", coupon="of m-1"), message("m-1", "b"), message("m-2", "a"))
 
     async def test_nobody_sees_them(self, api: Api, told: None) -> None:
         for headers in ({"X-Member-Id": "m-1"}, {"X-User": "m-1"}, {"Cookie": "member=m-1"}):
@@ -297,7 +297,7 @@ class TestOthersMessages:
                 problem(answer, 401, "session-invalid")
 
     async def test_they_stand_in_no_log(self, front: Front, stores: Stores, logs: list[dict[str, Any]]) -> None:
-        await tell(stores.ledger, message("secret-member", secret="the secret"))
+        await tell(stores.ledger, message("secret-member", coupon="the secret"))
         line = await front.line()
         await line.send(request("GET", "/v1/me/messages/live", [front.bearer("secret-member"), ("Last-Event-ID", "0")]))
         async with asyncio.timeout(5):

@@ -18,6 +18,7 @@ from api.gate import ClaimProtocol
 from tests.contract.conftest import Start, Store
 from tests.contract.front import Front, claim_request
 from tests.contract.line import request
+from tests.contract.test_slow_readers import PADDING, TIMES, slow_line, until_no_more_is_answered
 
 CHANGED = "uvicorn changed: see api/gate.py"
 OVERRIDDEN = {name for name in vars(ClaimProtocol) if hasattr(HttpToolsProtocol, name) and not name.startswith("__")}
@@ -190,6 +191,11 @@ async def test_uvicorn_calls_what_the_gate_overrides(start: Start, monkeypatch: 
     ending = await front.line()
     ending.end_writing()
     assert await ending.is_closed(within_s=1)
+    slow = await slow_line(front)
+    slow.send_unread(claim_request("nonsense", headers=[PADDING]) * TIMES)
+    await until_no_more_is_answered(front, slow)
+    for _ in range(TIMES):
+        await slow.read()
     front.server.config.timeout_keep_alive = 5  # a connection that is there at the end
     await front.line()
     front.server.should_exit = True

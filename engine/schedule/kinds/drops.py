@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from engine.bounds import LEDGER_LOCK_TIMEOUT, PAGE_ROWS_MAX
 from engine.drops import store as drops_store
 from engine.drops import times
-from engine.drops.model import Actor, Drop, Status, WrongStatus
+from engine.drops.model import Actor, Drop, StaleRevision, Status, WrongStatus
 from engine.ledger import migrations
 from engine.notices import service as notices
 from engine.notices.model import Event
@@ -22,7 +22,7 @@ from engine.schedule.handler import Work
 from engine.schedule.model import Job, Later
 
 ACTOR = "schedule"
-PAUSED_LOOK_S = 5.0  # between two looks at a drop that is paused at its end
+LOOK_AGAIN_S = 5.0  # at a drop that cannot be closed at its end
 EARLY_S_MAX = 0.1  # by which the store's clock may be behind for the handler to wait, and not to come again
 _OF_DROP = "drop:"
 
@@ -50,11 +50,13 @@ async def closes(jobs: Sequence[Job], work: Work) -> None:
     """
     for job, drop in await _due(jobs, work):
         if drop.status is Status.PAUSED:
-            raise Later(PAUSED_LOOK_S, "the drop is paused: it is closed once it goes on, unless it gets more time")
+            raise Later(LOOK_AGAIN_S, "the drop is paused: it is closed once it goes on, unless it gets more time")
         try:
             await work.drops.close(drop.id, Actor(ACTOR, job.key))
-        except WrongStatus as error:
-            raise Later(1.0, error.detail) from None  # an operator was quicker: the next look finds nothing to do
+        except (WrongStatus, StaleRevision) as error:
+            # An operator was quicker, and the next look finds nothing to do; or the ledger was restored to before the
+            # store, and somebody has to rebuild the drop first.
+            raise Later(LOOK_AGAIN_S, error.detail) from None
 
 
 async def _due(jobs: Sequence[Job], work: Work) -> list[tuple[Job, Drop]]:

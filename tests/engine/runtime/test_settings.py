@@ -116,7 +116,6 @@ def test_a_password_is_not_shown_by_what_holds_it(data_dir: Path, monkeypatch: p
         ("RATES_REDIS_URL", "redis://x", "name another store"),
         ("MEMBER_CLAIMS_PER_SECOND", "-1", "member_claims_per_second"),
         ("ADDRESS_CLAIMS_BURST", "1000001", "address_claims_burst"),
-        ("TOWNS_FILE", "/nowhere.toml", "/nowhere.toml"),
         ("TOWN_OUTLINES_FILE", "/nowhere.geojson", "/nowhere.geojson"),
     ],
 )

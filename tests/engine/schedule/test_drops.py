@@ -9,6 +9,7 @@ import pytest
 from sqlalchemy import delete, select
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from engine.claims import keys
 from engine.drops import store as drops_store
 from engine.drops import times
 from engine.drops.model import Actor, Control, Drop, Status, Verb
@@ -239,7 +240,7 @@ class TestTheEnd:
         self, stores: Stores, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """A close is for good: whoever paused it may have to give it more time."""
-        monkeypatch.setattr(kinds, "PAUSED_LOOK_S", 0.3)
+        monkeypatch.setattr(kinds, "LOOK_AGAIN_S", 0.3)
         await launched(stores, -60, 60.5)
         await service(stores).pause("trial", BOSS)
         async with working(stores):
@@ -254,7 +255,7 @@ class TestTheEnd:
     async def test_of_a_paused_drop_that_gets_more_time_is_then(
         self, stores: Stores, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(kinds, "PAUSED_LOOK_S", 0.3)
+        monkeypatch.setattr(kinds, "LOOK_AGAIN_S", 0.3)
         await launched(stores, -60, 60.5)
         await service(stores).pause("trial", BOSS)
         async with working(stores):
@@ -325,6 +326,21 @@ class TestTheEnd:
         done = await acts(stores.ledger)
         assert [act.verb for act in done] == ["create", "launch", "close"]
         assert [kind for kind, _ in await told(stores.ledger)].count("drop-closed") == 1
+
+    async def test_waits_where_the_store_is_further_than_a_restored_ledger(
+        self, stores: Stores, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Until somebody has rebuilt the drop; it has not failed."""
+        monkeypatch.setattr(kinds, "LOOK_AGAIN_S", 0.2)
+        await launched(stores, -60, 60.5)
+        await stores.redis.hset(keys.drop(0, "trial"), "revision", "7")
+        async with working(stores):
+            await asyncio.sleep(SOON_S + 0.5)
+            (job,) = [job for job in await rows(stores.ledger, TRIAL) if job.kind == "drop-closes"]
+            assert (job.state, job.attempts) == (State.WAITING, 0)
+            assert "further in the store" in (job.error or "")
+            await stores.redis.hset(keys.drop(0, "trial"), "revision", "2")
+            await until_closed(stores)
 
     async def test_shuts_no_time_in_which_claims_were_accepted(self, stores: Stores) -> None:
         """What the audit calls shut begins at the end or later: no honest claim lies in it."""
