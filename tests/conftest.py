@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings as hypothesis_settings
 from redis import Redis
 from redis.asyncio import Redis as AsyncRedis
 from sqlalchemy import text
@@ -21,6 +22,9 @@ from engine.ledger.schema import metadata
 from engine.runtime.connections import Stores, open_ledger, open_redis
 from engine.runtime.servers import EmbeddedPostgres, EmbeddedValkey
 from engine.runtime.settings import Settings
+
+hypothesis_settings.register_profile("shared", deadline=None)  # other things run on this machine
+hypothesis_settings.load_profile("shared")
 
 PARTITIONS_AT_HOME = 8  # more than any test has
 

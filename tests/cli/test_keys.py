@@ -76,7 +76,8 @@ def test_keys_are_shown_rotated_and_retired_in_a_data_directory(keys_dir: Path) 
     assert not {secret for secret in before | secrets_in(keys_dir) if secret in said}
 
 
-def test_a_key_is_kept_while_the_ledger_has_a_drop_that_needs_it(keys_dir: Path, settings: Settings) -> None:
+@pytest.mark.usefixtures("ledger")  # an empty one
+async def test_a_key_is_kept_while_the_ledger_has_a_drop_that_needs_it(keys_dir: Path, settings: Settings) -> None:
     keyfile.rotate(keys_dir, "ticket", settle_s=0)
     words = ("keys", "retire", "ticket", "1", "--data", str(keys_dir))
     away = {
