@@ -84,12 +84,22 @@ class Kind(NamedTuple):
     cells: Json | None = None
 
 
+_TWO_LETTERS = re.compile("[a-z]{2}")
+_UTC_TIME = re.compile("[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z")
+_ANY_TEXT = re.compile(r"[^\ud800-\udfff]{1,20000}")
+_ID = re.compile("[a-z0-9][a-z0-9-]{0,63}")
+_ONE_LINE = re.compile(r"[^\x00-\x1f\x7f\ud800-\udfff]{1,128}")
+_SHA256 = re.compile("[0-9a-f]{64}")
+_ASCII = re.compile("[ -~]{1,300}")
+_BYTES = re.compile("([0-9a-f]{2}){1,64}")
+
+
 def _whole(least: int, most: int) -> Kind:
     return Kind(f"a whole number from {least} to {most}", lambda value: type(value) is int and least <= value <= most)
 
 
-def _text(pattern: str, name: str) -> Kind:
-    holds = re.compile(pattern).fullmatch
+def _text(form: re.Pattern[str], name: str) -> Kind:
+    holds = form.fullmatch
     return Kind(name, lambda value: type(value) is str and holds(value) is not None)
 
 
@@ -121,12 +131,12 @@ def _is_rules(value: Any) -> bool:
     )
 
 
-_LANGUAGE = _text("[a-z]{2}", "a language")
-_CLOCK = _text("[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z", "a time")
-_TEXT = _text(r"[^\ud800-\udfff]{1,20000}", "a text")
-_NAME = _text("[a-z0-9][a-z0-9-]{0,63}", "an id of a to z, 0 to 9 and -, at most 64 characters")
-_ENTRANT = _text(r"[^\x00-\x1f\x7f\ud800-\udfff]{1,128}", "a text of 1 to 128 characters on one line")
-_HASH = _text("[0-9a-f]{64}", "64 digits of 0-9 and a-f")
+_LANGUAGE = _text(_TWO_LETTERS, "a language")
+_CLOCK = _text(_UTC_TIME, "a time")
+_TEXT = _text(_ANY_TEXT, "a text")
+_NAME = _text(_ID, "an id of a to z, 0 to 9 and -, at most 64 characters")
+_ENTRANT = _text(_ONE_LINE, "a text of 1 to 128 characters on one line")
+_HASH = _text(_SHA256, "64 digits of 0-9 and a-f")
 _RULES = Kind('texts by language, such as {"en": "..."}', _is_rules)
 _TIME = Kind("a time like 2025-09-20T12:00:00Z", _is_time)
 _NUMBER = _whole(0, NUMBER_MAX)
@@ -153,7 +163,7 @@ DRAW_TERMS = {
     },
     "confirm": ({"within_hours": _whole(1, 10_000)},),
     "beacon": {
-        "source": _text("[ -~]{1,300}", "an ASCII text of at most 300 characters"),
+        "source": _text(_ASCII, "an ASCII text of at most 300 characters"),
         "value_bytes": _whole(16, 64),
         "rounds": [{"round": _NUMBER, "due_at": _TIME, "wait_until": _TIME}, 2, 16],
     },
@@ -169,7 +179,7 @@ CLOSED = {
 }
 BEACON_VALUE = {
     "round": _NUMBER,
-    "value": _text("([0-9a-f]{2}){1,64}", "bytes as digits of 0-9 and a-f"),
+    "value": _text(_BYTES, "bytes as digits of 0-9 and a-f"),
     "seen_at": _TIME,
 }
 REVEALED = {

@@ -20,6 +20,7 @@ ENTRY = "entry"  # the one item of a draw drop: everybody who claims it is in th
 PRIZES_SUFFIX = "-prizes"  # of the drop that gives out the prizes
 ROUND_PLACE = "{round}"
 _ENTRY_ITEM: Mapping[str, Any] = {"id": ENTRY, "title": {"zh": "报名", "en": "Entry"}, "stock": STOCK_MAX}
+_WORDS = re.compile(r"\w+", re.ASCII)
 _ID_CHARS_MAX = DROP_ID_CHARS_MAX - len(PRIZES_SUFFIX)
 
 Identifier = Annotated[str, AfterValidator(lambda text: ids.name(text, "id"))]
@@ -157,7 +158,7 @@ def _terms_faults(of: verify.Json) -> list[Fault]:
 
 def _place(where: str) -> tuple[str | int, ...]:
     """A place in the terms, such as `terms.beacon.rounds[0].due_at`, as one in the definition."""
-    parts = [int(part) if part.isdigit() else part for part in re.findall(r"\w+", where)[1:]]
+    parts = [int(part) if part.isdigit() else part for part in _WORDS.findall(where)[1:]]
     return (*([] if parts[:1] == ["closes_at"] else ["draw"]), *parts)
 
 

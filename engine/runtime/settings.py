@@ -28,6 +28,7 @@ from engine.towns import Towns
 from engine.towns.places import Places, load_outlines
 
 DEV_FILE = "dev.json"
+_HEXADECIMAL_KEY = re.compile(r"(?:[0-9a-fA-F]{2}){32,64}")
 KEY_SETTINGS = tuple(name for kind in keyfile.KINDS for name in (f"{kind}_keys", f"{kind}_key_id"))
 _ENV_PREFIX = "FLASHCLAIM_"
 
@@ -117,7 +118,7 @@ class Settings(BaseSettings):
     @model_validator(mode="after")
     def _hides_persons(self) -> "Settings":
         key = "" if self.person_key is None else self.person_key.get_secret_value()
-        if self.person_key is not None and re.fullmatch(r"(?:[0-9a-fA-F]{2}){32,64}", key) is None:
+        if self.person_key is not None and _HEXADECIMAL_KEY.fullmatch(key) is None:
             raise ValueError("person_key is not hexadecimal, of 64 digits or more")
         return self
 

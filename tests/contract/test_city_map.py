@@ -175,9 +175,8 @@ class TestLive:
         async with watching(front) as watcher:
             await watcher.event()
 
+    @pytest.mark.parametrize("start", ["gate"], indirect=True)  # uvicorn's own protocol tells nobody of the end
     async def test_it_ends_with_the_process(self, front: Front) -> None:
-        if not front.is_gate:
-            pytest.skip("uvicorn's own protocol tells nobody of the end; the server runs with ours")
         await front.launched()
         async with watching(front) as watcher:
             await watcher.event()

@@ -117,13 +117,12 @@ async def test_who_is_not_signed_in_hears_nothing(front: Front) -> None:
     assert front.app.state.services.feed._streams == []
 
 
+@pytest.mark.parametrize("start", ["gate"], indirect=True)
 async def test_a_reader_that_takes_nothing_is_cut_off(
     start: Start, stores: Stores, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """By the gate; uvicorn alone would wait for it for ever."""
     front = await start()
-    if not front.is_gate:
-        pytest.skip("the twin's protocol is uvicorn's own")
     monkeypatch.setattr(gates, "UNREAD_S_MAX", 0.5)
     client = socket.socket()
     client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
