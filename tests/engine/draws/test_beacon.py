@@ -11,6 +11,7 @@ from engine.bounds import BEACON_BYTES_MAX
 from engine.draws import beacon
 from engine.draws.model import BeaconUnavailable
 from engine.draws.publication import BeaconValue, DrawInvalid
+from tests.factories.servers import listening
 
 NOW = datetime(2025, 9, 20, 13, tzinfo=UTC)
 Serve = Callable[[bytes], Awaitable[str]]
@@ -29,11 +30,9 @@ async def serving(told: bytes, heard: list[bytes]) -> AsyncIterator[str]:
         heard.append(await reader.readuntil(b"\r\n\r\n"))
         writer.write(told)
         await writer.drain()
-        writer.close()
 
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)
-    async with server:
-        yield f"http://localhost:{server.sockets[0].getsockname()[1]}/public/{{round}}"
+    async with listening(serve) as port:
+        yield f"http://localhost:{port}/public/{{round}}"
 
 
 async def read(told: bytes, heard: list[bytes] | None = None) -> BeaconValue:
@@ -98,9 +97,7 @@ async def test_one_that_says_nothing_is_not_waited_for_long(monkeypatch: pytest.
 
     async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await asyncio.sleep(1)
-        writer.close()
 
-    async with await asyncio.start_server(silent, "127.0.0.1", 0) as server:
-        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/{{round}}"
+    async with listening(silent) as port:
         with pytest.raises(BeaconUnavailable):
-            await beacon.read(url, 7, lambda: NOW, lambda _: True)
+            await beacon.read(f"http://127.0.0.1:{port}/{{round}}", 7, lambda: NOW, lambda _: True)

@@ -18,6 +18,7 @@ from engine.runtime.settings import Settings
 from engine.schedule.kinds import draws as kinds
 from tests.engine.schedule.test_runner import working
 from tests.factories.drawn import BOSS, VALUE, Drawn, draw_spec, names, recording
+from tests.factories.servers import listening
 
 MEMBERS = 6
 
@@ -33,11 +34,9 @@ async def beacon_server(answers: list[str]) -> AsyncIterator[str]:
         head = f"HTTP/1.1 {status}\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n"
         writer.write((head + body).encode())
         await writer.drain()
-        writer.close()
 
-    server = await asyncio.start_server(answer, "127.0.0.1", 0)
-    async with server:
-        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/public/{{round}}"
+    async with listening(answer) as port:
+        yield f"http://127.0.0.1:{port}/public/{{round}}"
 
 
 def soon(url: str, **rules: Any) -> Any:
