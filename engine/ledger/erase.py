@@ -4,7 +4,8 @@ In this order, so that it may be cut off anywhere and goes on by itself:
 1. asked: a row with the pseudonyms, of the member and of each subject under which the store may have claims of theirs;
 2. held back while a drop is open on which they hold claims: their limit counts there. It is done once those are closed;
 3. for each closed drop, under the lock of its rebuild: the ledger's rows get the pseudonym, then the store's;
-4. their row, their places on lists, what was changed of them, and the first row go, in one transaction with the act.
+4. their row, their places on lists, what was changed of them, their inbox with the events that tell of it, and the
+   first row go, in one transaction with the act; prizes, points and quizzes of the person stay, under the pseudonym.
 
 Between the two halves of 3 the store has a subject that the ledger has not: the reconciler may put the claims there
 under the pseudonym, which the script expects. A rebuild makes the pseudonyms from the ledger, receipts prove what they
@@ -42,7 +43,6 @@ from engine.ledger.schema import (
     claims,
     draw_points,
     erasures,
-    inboxes,
     list_members,
     member_changes,
     members,
@@ -51,6 +51,7 @@ from engine.ledger.schema import (
 )
 from engine.members import store
 from engine.members.service import NoSuchMember
+from engine.notices import store as notices
 from engine.runtime.connections import LEDGER_AWAY, Stores
 
 _BY_SUBJECT = (quiz_attempts, awards, draw_points)  # rows that stay, under the pseudonym
@@ -236,13 +237,13 @@ class Erasures:
             others = select(members.c.subject).where(members.c.subject.in_(list(asked.subjects)))
             alone = set(asked.subjects) - set(await connection.scalars(others)) | {asked.member_id}
             await connection.execute(delete(list_members).where(list_members.c.member.in_(alone)))
-            for inbox in (messages, inboxes):
-                await connection.execute(delete(inbox).where(inbox.c.member_id == asked.member_id))
+            await notices.forget(connection, asked.member_id)
+            was_won_by = awards.c.member_id == asked.member_id
+            await connection.execute(update(awards).where(was_won_by).values(member_id=asked.pseudonym))
             for table in _BY_SUBJECT:
                 for subject in alone & asked.subjects.keys():
-                    named = {"subject": asked.subjects[subject], "member_id": asked.pseudonym}
-                    values = {name: value for name, value in named.items() if name in table.c}
-                    await connection.execute(update(table).where(table.c.subject == subject).values(values))
+                    named = {"subject": asked.subjects[subject]}
+                    await connection.execute(update(table).where(table.c.subject == subject).values(named))
             await connection.execute(delete(erasures).where(erasures.c.pseudonym == asked.pseudonym))
             told = {"claims": sum(done.values()), "drops": len(done)}
             await actions.record(

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -25,16 +26,36 @@ from engine.ledger.locks import held
 from engine.ledger.persist import Outbox
 from engine.ledger.rebuild import Rebuild, lock_of
 from engine.ledger.reconcile import Reconciler
-from engine.ledger.schema import dead_letters, list_members, members, metadata, operator_actions
+from engine.ledger.schema import (
+    awards,
+    dead_letters,
+    draw_points,
+    list_members,
+    members,
+    metadata,
+    operator_actions,
+    quiz_attempts,
+)
 from engine.members.model import Session
 from engine.members.service import Members, NoSuchMember
 from engine.organisations.service import Organisations
 from engine.runtime.connections import Stores
 from engine.runtime.settings import Settings
+from tests.engine.notices.test_store import message, tell
 from tests.factories.drops import drop_spec
 from tests.factories.rushed import BOSS, CLAIMS, Rushed
 
 GONE = "gone-3"  # who is erased; no other name holds it
+AT = datetime(2026, 9, 20, 12, tzinfo=UTC)
+OF_THE_PERSON = {
+    awards: {
+        "draw_id": "geese", "place": 1, "entrant": "geese.0.1", "member_id": GONE, "state": "claimed", "changed_at": AT,
+    },
+    draw_points: {"draw_id": "geese", "points": 3},
+    quiz_attempts: {
+        "drop_id": "trial", "quiz": "1", "attempt": 1, "seed": b"seed", "started_at": AT, "expires_at": AT,
+    },
+}  # fmt: skip
 
 
 @pytest.fixture(params=[1, 3])
@@ -48,6 +69,9 @@ async def rushed(request: pytest.FixtureRequest, stores: Stores, settings: Setti
     async with stores.ledger.begin() as connection:
         for member in (GONE, "person-gone", "m-1"):
             await connection.execute(insert(list_members).values(list="couriers", member=member))
+        for table, row in OF_THE_PERSON.items():
+            await connection.execute(insert(table).values(row | {"subject": "person-gone"}))
+    await tell(stores.ledger, message(GONE), message("m-1"))
     await made.record()
     return made
 
@@ -224,6 +248,8 @@ class TestErased:
                 await connection.execute(insert(members).values(id=member, subject="person", attributes={}))
             for name in ("person", GONE, "other"):
                 await connection.execute(insert(list_members).values(list="couriers", member=name))
+            for table, row in OF_THE_PERSON.items():
+                await connection.execute(insert(table).values(row | {"subject": "person"}))
         await close(rushed)
         assert await erased(Erasures(stores, 1)) == []
         held_by: dict[bytes, bytes] = await self.stored(stores)
@@ -231,6 +257,9 @@ class TestErased:
         assert [claim.serial for claim in unpack_stored(held_by[b"person"])] == [2]
         async with stores.ledger.connect() as connection:
             assert set(await connection.scalars(select(list_members.c.member))) == {"person", "other"}
+            for table in OF_THE_PERSON:
+                assert await connection.scalar(select(table.c.subject)) == "person"
+        assert GONE not in await everything(rushed)
         assert (await rushed.audit()).differences == 0
         assert await erased(Erasures(stores, 1), "other") == []
         left = await everything(rushed)
