@@ -1,10 +1,12 @@
-"""An example of every answer, for the OpenAPI document: declared beside the route by its code."""
+"""What good answers look like, for the OpenAPI document: a body of each kind, declared beside its route."""
 
-import json
-from collections.abc import Mapping
-from typing import Any
+from hashlib import sha256
 
-from api import problems
+
+def _hash(of: str) -> str:
+    """What stands for a hash or a secret: it looks like one, and is none of anything real."""
+    return sha256(of.encode()).hexdigest()
+
 
 CLAIM = {
     "claim_id": "lychee-2025.0.17",
@@ -131,14 +133,14 @@ INSTANT_COMMITTED = {
         "prizes": [{"id": "goose", "stock": 1}, {"id": "mooncake", "stock": 3}],
         "curve": [[1758340800000, 0], [1758346200000, 1000000]],
         "partitions": 1,
-        "secret_sha256": "ee14a5cb24e1e2d9e33ec9df14a5f43fa58c6f2d6d0e4d4fce2e4a3c1e5d7a92",
+        "secret_sha256": _hash("sha256 of the secret"),
     },
-    "commitment": "0f1d1b0e4b7c0a9de6f5b0a7d1c9ae43a76e9d0b2f2c7d5ed6a1b4c8e3f70912",
+    "commitment": _hash("commitment of the wheel"),
 }
 INSTANT_REVEALED = {
     **INSTANT_COMMITTED,
     "revealed": {
-        "secret": "f41a4304c835d6f3ff6a363f05a2b44782c2f0e476d67ac34e7f35d56e9aa9e6",
+        "secret": _hash("secret"),
         "plays": [[[1758340910461, 0], [1758341894065, 2]]],
         "odds": [[1758340800000, 2, 1], [1758346200000, 0, 0]],
     },
@@ -146,8 +148,8 @@ INSTANT_REVEALED = {
 DRAW = {
     "draw_id": "goose-2025",
     "stage": "revealed",
-    "commitment": "a03a5c77d14607482aa8d2b3809710582d66d51f887dc206c80ab68048e02f6a",
-    "root": "20e771968bd92bf6aaa9cbdaf970089e90e798330500c8896891c19e8600791b",
+    "commitment": _hash("commitment"),
+    "root": _hash("root"),
     "entrants": 1000000,
     "committed_at": "2025-09-10T02:00:00Z",
     "closed_at": "2025-09-20T12:01:00Z",
@@ -167,12 +169,12 @@ AWARD = {
 PROOF = {
     "format": "flashclaim-draw-proof-1",
     "draw": "goose-2025",
-    "commitment": "a03a5c77d14607482aa8d2b3809710582d66d51f887dc206c80ab68048e02f6a",
+    "commitment": _hash("commitment"),
     "count": 1000000,
-    "root": "20e771968bd92bf6aaa9cbdaf970089e90e798330500c8896891c19e8600791b",
+    "root": _hash("root"),
     "index": 2,
     "entry": ["goose-2025.0.17", 1, 0, 200, 3],
-    "path": ["d70ccde5f346af1e240df5ec66c040a659c45e9433c3d0240e787f0d0dd5ebb2"],
+    "path": [_hash("a branch")],
 }
 MESSAGE = {
     "id": 7,
@@ -203,283 +205,57 @@ JOB = {
     "error": None,
     "created_at": "2025-06-01T01:00:00Z",
 }
-# Codes that whole kinds of routes share, for `declared`.
-SIGNED_IN = ("session-invalid", "identity-unavailable", "ledger-unavailable")
-OPERATORS = (*SIGNED_IN, "operators-only")
-BOUNDED = (*OPERATORS, "not-your-organisation")
-BODY = ("invalid", "media-type", "too-large")
-ASKED = ("not-open", "closed", "not-eligible", "no-such-drop", "not-ready", "denied", "slow-down")
-GATES = (
-    "list-pass-required", "location-required", "location-invalid", "outside", "wrong-town", "slogan-required",
-    "unknown-slogan", "quiz-required", "pass-invalid", "proof-required", "proof-invalid",
-)  # fmt: skip
-_DETAILS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
-    "limit-reached": (
-        "the limit is 1 for each member on this drop, and you hold 1",
-        {"limit": "limit_per_member", "limit_per_member": 1, "held": 1, "remaining": 0},
-    ),
-    "campaign-limit-reached": (
-        "the limit of this campaign is 1 for each person a day, and you hold 1; it counts anew from 2025-06-14T16:00Z",
+CAMPAIGN = {
+    "id": "mid-autumn",
+    "theme": {"zh": "中秋暖心", "en": "Mid-Autumn"},
+    "organisation": "dongguan",
+    "opens_at": "2026-09-18T09:00:00+08:00",
+    "closes_at": "2026-09-25T22:00:00+08:00",
+    "time_zone": "Asia/Shanghai",
+    "limits": {"in_all": 1},
+    "drops": [
         {
-            "limit": "per_day",
-            "limit_per_person": 1,
-            "held": 1,
-            "remaining": 0,
-            "counts_anew_at": "2025-06-14T16:00:00+00:00",
-        },
-    ),
-    "sold-out": (
-        "sold out; more is released at 2025-06-14T07:00:00+00:00",
-        {"left": 0, "next_release_at": "2025-06-14T07:00:00+00:00"},
-    ),
-    "not-open": (
-        "not open yet: it opens at 2025-06-14T02:00:00+00:00; send the same ticket then",
-        {"opens_at": "2025-06-14T02:00:00+00:00", "retry_after_s": 12},
-    ),
-    "paused": ("paused by the operator: keep your ticket and try again soon", {}),
-    "closed": ("closed: this drop takes no more claims", {}),
-    "claim-released": ("this ticket's claim was given back: it cannot be claimed with the same ticket again", {}),
-    "ticket-invalid": ("this ticket was altered or forged: take a new one from the drop's page", {}),
-    "ticket-expired": (
-        "this ticket expired at 2025-06-14T02:30:00+00:00 and was never used: take a new one",
-        {"expired_at": "2025-06-14T02:30:00+00:00"},
-    ),
-    "claim-invalid": ("item: say which one: box-5jin, box-10jin", {"field": "item"}),
-    "no-such-drop": ("there is no drop 'lychee-2024'", {"drop_id": "lychee-2024"}),
-    "slow-down": (
-        "more than 10 claims a second from this member: wait; a ticket stays good",
-        {"whose": "member", "retry_after_s": 1},
-    ),
-    "denied": ("this address is shut out by the operator: ask them why", {"whose": "address"}),
-    "list-pass-required": ("list: fetch your pass by POST /v1/drops/lychee-2025/list, and send it", LIST),
-    "not-on-list": ("this drop is for the members on a list, and you are not on it", {}),
-    "location-required": (
-        'location: this drop asks where you are: send {"location": {"lat": …, "lon": …}} in degrees',
-        LOCATION,
-    ),
-    "location-invalid": (
-        "location.lat is not from -90 to 90 degrees: were lat and lon swapped?",
-        {"field": "location.lat"},
-    ),
-    "outside": ("you are outside the city: this drop is for people who are in one of its towns", {}),
-    "wrong-town": ("this drop is for people who are in 大朗、东坑; you are in 常平", {"town": "常平"}),
-    "slogan-required": ("slogan: choose one, and send its id", SLOGAN),
-    "unknown-slogan": ("slogan: there is no 'lihgt'; choose of light, moon", {"field": "slogan"}),
-    "quiz-required": ("quiz: take it by POST /v1/drops/lychee-2025/quiz, and send the pass that you get", QUIZ),
-    "quiz-failed": (
-        "0 of 1 answers are right, 1 are needed",
-        {"attempt": 1, "attempts_left": 2, "mark": 0, "pass_mark": 1, "questions": 1},
-    ),
-    "quiz-late": ("the time for this attempt was over: it counts as failed", {"attempt": 1, "attempts_left": 2}),
-    "attempt-answered": (
-        "this attempt was answered otherwise before: its mark stays",
-        {"attempt": 1, "attempts_left": 2},
-    ),
-    "no-attempts-left": (
-        "all 3 attempts at this quiz are used up, by you or another account of yours",
-        {"attempts": 3},
-    ),
-    "no-such-attempt": ("there is no attempt 4 at this quiz as it is now: start one", {"attempt": 4}),
-    "answers-invalid": (
-        "answers.founded: send the number of a choice, 1 to 3",
-        {"field": "answers.founded"},
-    ),
-    "no-such-gate": ("drop 'lychee-2025' has no quiz before its tickets", {"gate": "quiz"}),
-    "pass-invalid": (
-        "this pass has expired: take a new one by POST /v1/drops/lychee-2025/quiz",
-        {"gate": "quiz", "route": "POST /v1/drops/lychee-2025/quiz"},
-    ),
-    "proof-required": ("this drop asks for a proof: work it out from the challenge, and send it", PROOF_OF_WORK),
-    "proof-invalid": (
-        "this proof's hash does not begin with 18 zero bits: work it out anew from this challenge",
-        PROOF_OF_WORK,
-    ),
-    "overloaded": ("too many claims are waiting: send the same ticket again in a moment", {"retry_after_s": 2}),
-    "too-many-watchers": (
-        "2000 watch maps at this process already: try again, or read the map at times",
-        {"retry_after_s": 10},
-    ),
-    "outcome-unknown": (
-        "the store did not answer: send the same ticket again to learn the outcome",
-        {"retry_after_s": 1},
-    ),
-    "not-eligible": (
-        "this drop is for members whose town is 大朗; your town is 东坑",
-        {
-            "attribute": "town",
-            "value": "东坑",
-            "explanation": {
-                "zh": "此活动面向镇街为大朗的会员；您的镇街为东坑",
-                "en": "this drop is for members whose town is 大朗; your town is 东坑",
-            },
-        },
-    ),
-    "spec-invalid": (
-        "body: limt_per_member: unknown name: did you mean 'limit_per_member'?",
-        {"errors": [{"field": "limt_per_member", "problem": "unknown name: did you mean 'limit_per_member'?"}]},
-    ),
-    "campaign-invalid": (
-        "body: drops.0.limt_per_member: unknown name: did you mean 'limit_per_member'?",
-        {"errors": [{"field": "drops.0.limt_per_member", "problem": "unknown name: did you mean 'limit_per_member'?"}]},
-    ),
-    "copy-invalid": ("opens_on: 'soon' is not a day: write it like 2027-09-08", {"field": "opens_on"}),
-    "no-such-campaign": ("there is no campaign 'mid-autum'", {"campaign_id": "mid-autum"}),
-    "duplicate-campaign": (
-        "there is a campaign 'mid-autumn' already: choose another id",
-        {"campaign_id": "mid-autumn"},
-    ),
-    "review-required": (
-        "no review was sent: ask with `?dry_run=true`, read it, and send its `review` with the same body",
-        {},
-    ),
-    "already-released": ("claim lychee-2025.0.17 was given back before", {"claim_id": "lychee-2025.0.17"}),
-    "duplicate-drop": (
-        "there is a drop 'lychee-2025' already: choose another id",
-        {"drop_id": "lychee-2025"},
-    ),
-    "wrong-status": (
-        "drop 'lychee-2025' is closed: resume needs it to be paused",
-        {"status": "closed", "allowed_from": ["paused"]},
-    ),
-    "commitment-broken": (
-        "drop 'wheel-2026' was committed to under instant key 2, which is not here",
-        {},
-    ),
-    "not-instant": ("drop 'lychee-2025' is no instant win", {"drop_id": "lychee-2025"}),
-    "not-committed": (
-        "draw 'goose-2025' is not committed to: `flashclaim draw commit goose-2025`, then launch it",
-        {},
-    ),
-    "already-committed": (
-        "closes_at: draw 'goose-2025' is committed to, and published: make a new draw",
-        {"fields": ["closes_at"]},
-    ),
-    "wrong-stage": (
-        "draw 'goose-2025' is committed: reveal needs it to be closed",
-        {"stage": "committed", "needed": "closed"},
-    ),
-    "draw-altered": ("the draw's document in the ledger has another commitment or root than was published", {}),
-    "no-award": ("no prize of this draw is offered to you now: see GET /v1/me/awards", {}),
-    "no-such-draw": (
-        "there is no draw 'goose-2024', or it is not committed to yet",
-        {"draw_id": "goose-2024"},
-    ),
-    "draw-invalid": (
-        "revealed.beacon.round: 22310501 must be one of 22310500, 22318900",
-        {"field": "revealed.beacon.round"},
-    ),
-    "stale-revision": ("drop 'lychee-2025' is at revision 3, not 2: read it again", {"revision": 3}),
-    "revision-required": ('send the ETag that you saw in the header `If-Match: "…"`', {}),
-    "session-invalid": ("this session token is not valid (ExpiredTokenError): sign in again", {}),
-    "operators-only": ("this is for operators: use an operator's session token", {}),
-    "not-your-organisation": (
-        "organisation 'dalang' has no drop 'lychee-2025', nor has one under it: ask the city's operators",
-        {"organisation": "dalang"},
-    ),
-    "export-required": ("take the export first, and send its digest: nothing may be missed", {}),
-    "no-such-organisation": ("there is no organisation 'dalan'", {}),
-    "no-such-member": ("the ledger has no member 'm-1': their identity provider may", {}),
-    "no-such-segment": ("there is no segment 'local'", {}),
-    "organisation-invalid": (
-        "body: organisation.parent: no such organisation: did you mean 'dongguan'?",
-        {"errors": [{"field": "organisation.parent", "problem": "no such organisation: did you mean 'dongguan'?"}]},
-    ),
-    "member-invalid": (
-        "attributes.birthday: write month and day like 06-14; the year is kept nowhere",
-        {
-            "errors": [
-                {
-                    "field": "attributes.birthday",
-                    "problem": "write month and day like 06-14; the year is kept nowhere",
-                }
-            ]
-        },
-    ),
-    "predicate-invalid": (
-        "where.twon: unknown name: did you mean 'town'?",
-        {"errors": [{"field": "where.twon", "problem": "unknown name: did you mean 'town'?"}]},
-    ),
-    "no-such-claim": (
-        "the ledger has no claim lychee-2025.0.17: a claim of the last seconds may still be on its way",
-        {},
-    ),
-    "no-such-job": ("the schedule has no job 12: one that was planned otherwise since is gone", {}),
-    "wrong-state": ("job 12 is done: retry needs it to be failed or cancelled", {"state": "done"}),
-    "no-such-message": ("your inbox has no message 7: the newest 200 are kept", {}),
-    "too-many-streams": (
-        "too many live streams are open, 6 of them yours: ask GET /v1/me/messages, or come later",
-        {"retry_after_s": 5},
-    ),
-    "not-found": ("there is nothing at /v1/drop: see /openapi.json for what there is", {}),
-    "method-not-allowed": ("GET does not work here: use POST", {}),
-    "too-slow": ("the request did not arrive within 10 s: send it again", {}),
-    "too-large": ("the body has more than 1024 bytes", {}),
-    "media-type": ("send the body as application/json, not text/xml", {}),
-    "invalid": (
-        'body: Expected `int`, got `str` - at `$.quantity`; expected {"item": "…", "quantity": 1}',
-        {"field": "quantity"},
-    ),
-    "id-invalid": (
-        "'lychee-2025.17' is not a claim id: expected DROP.PARTITION.SERIAL",
-        {"field": "claim_id"},
-    ),
-    "idempotency-key-reused": (
-        "this Idempotency-Key was used for another request on drop 'lychee-2025' (pause): make a new one",
-        {"field": "Idempotency-Key"},
-    ),
-    "restock-invalid": ("quantity: '0' is not from 1 to 10000000 units", {"field": "quantity"}),
-    "receipt-invalid": ("this receipt was altered or forged", {}),
-    "head-too-large": ("the request's head has more than 65536 bytes", {}),
-    "internal": ("something broke here; the operators can find it in the log", {}),
-    "store-unavailable": ("the store cannot be reached: try again", {"retry_after_s": 1}),
-    "ledger-unavailable": ("the ledger cannot be reached: try again", {"retry_after_s": 2}),
-    "ledger-foreign": (
-        "the ledger is at migration 0002, this version writes 0003: run `flashclaim migrate`",
-        {"retry_after_s": 1},
-    ),
-    "identity-unavailable": ("the identity provider's keys cannot be fetched: try again", {"retry_after_s": 1}),
-    "not-ready": ("the drop is being made ready: send the same ticket again", {"retry_after_s": 1}),
-}
-
-
-def example(code: str) -> dict[str, Any]:
-    """A problem+json body as this code is told."""
-    found: dict[str, Any] = json.loads(problems.body(code, *_DETAILS[code]))
-    return found
-
-
-def section(code: str) -> str:
-    """A code's part of docs/reference/answers.md; a test compares the page with it."""
-    status, title = problems.PROBLEMS[code]
-    shown_body = json.dumps(example(code), ensure_ascii=False, indent=2)
-    return f"## {status} `{code}`\n\n{title}.\n\n```json\n{shown_body}\n```\n"
-
-
-def declared(*codes: str) -> dict[int | str, dict[str, Any]]:
-    """The `responses` of a route that answers with these problem codes, each with an example."""
-    found: dict[int | str, dict[str, Any]] = {}
-    for code in codes:
-        status, title = problems.PROBLEMS[code]
-        entry = found.setdefault(status, {"description": title, "content": {problems.MEDIA_TYPE: {"examples": {}}}})
-        examples = entry["content"][problems.MEDIA_TYPE]["examples"]
-        examples[code] = {"value": example(code)}
-        entry["description"] = " · ".join(examples)
-    return found
-
-
-def taken(example: Any, properties: Mapping[str, Any] | None = None, *, required: bool = True) -> dict[str, Any]:
-    """The `openapi_extra` of a route that reads its JSON body itself; with `properties` it takes no other names."""
-    schema: dict[str, Any] = {"type": "object"}
-    if properties is not None:
-        schema |= {"properties": properties, "additionalProperties": False}
-    return {
-        "requestBody": {
-            "required": required,
-            "content": {"application/json": {"schema": schema, "example": example}},
+            "id": "mid-autumn-boxes",
+            "title": {"zh": "月饼", "en": "Mooncakes"},
+            "allocation": "rush",
+            "items": [{"id": "box", "title": {"zh": "礼盒", "en": "Gift box"}, "stock": 2100}],
         }
-    }
-
-
-def shown(example: Any, description: str) -> dict[str, Any]:
-    """A good answer with its example."""
-    return {"description": description, "content": {"application/json": {"example": example}}}
+    ],
+}
+REVIEW = {
+    "review": _hash("review")[:32],
+    "fields": [{"field": "limits.in_all", "before": 2, "after": 1}],
+    "limits": [
+        {
+            "limit": "in_all",
+            "before": 2,
+            "after": 1,
+            "counted_since": None,
+            "persons_over": 12,
+            "claims_of_theirs": 24,
+            "units_over": 12,
+        }
+    ],
+    "windows": [],
+    "eligibility": [{"drop_id": "mid-autumn-boxes", "members_gaining": 0, "members_losing": 310}],
+    "drops_told": [{"drop_id": "mid-autumn-boxes", "act": "amend", "fields": ["campaign", "eligibility"]}],
+}
+OUTLOOK = {
+    "campaign_id": "mid-autumn",
+    "theme": {"zh": "中秋暖心", "en": "Mid-Autumn"},
+    "member_id": "m-1",
+    "drops": [
+        {
+            "drop_id": "mid-autumn-boxes",
+            "title": {"zh": "月饼", "en": "Mooncakes"},
+            "ticket": True,
+            "claim": False,
+            "reasons": [{"code": "sold-out", "stops": "claim", "detail": "sold out", "left": 0}],
+            "gates": [{"gate": "proof-of-work", "bits": 18}],
+            "limits": [
+                {"limit": "in_all", "limit_per_person": 1, "held": 0, "remaining": 1, "counts_anew_at": None},
+            ],
+            "left": {"box": 0},
+        }
+    ],
+}

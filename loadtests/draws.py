@@ -17,7 +17,7 @@ from random import Random
 from engine.draws import instant, verify
 from engine.draws.publication import BeaconValue, Entrant, Proofs, close, commit, reveal
 from engine.draws.verify import Json
-from loadtests.million import say, timed
+from loadtests.stage import say, timed
 
 ENTRANTS = 1_000_000
 GEESE = 2_000

@@ -9,7 +9,6 @@ import gzip
 import os
 import subprocess
 import sys
-import tempfile
 import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -23,15 +22,9 @@ from engine.draws.service import Draws
 from engine.drops.model import Actor
 from engine.drops.service import Drops
 from engine.drops.spec import parse
-from engine.ledger.homecoming import Homecoming
-from engine.ledger.ingest import writer_of
-from engine.ledger.migrations import migrate
-from engine.ledger.persist import Persister
 from engine.runtime.connections import Stores, open_stores
-from engine.runtime.keyfile import ensure_keys
-from engine.runtime.servers import EmbeddedPostgres, EmbeddedValkey
 from engine.runtime.settings import load_settings
-from loadtests.million import say, timed
+from loadtests.stage import recorded, say, servers, timed
 
 ENTRANTS = 1_000_000
 GEESE = 2_000
@@ -47,31 +40,16 @@ ENTERED = """
 
 def main() -> int:
     """Run it; the exit code is 1 when the published file does not verify."""
-    with tempfile.TemporaryDirectory(prefix="fc-geese-") as name:
-        data_dir = Path(name)
-        data_dir.chmod(0o755)
-        valkey, postgres = EmbeddedValkey(data_dir), EmbeddedPostgres(data_dir)
-        try:
-            valkey.start()
-            postgres.start()
-            return asyncio.run(_run(data_dir, valkey.url, postgres.url))
-        finally:
-            valkey.stop()
-            postgres.stop()
+    with servers() as (place, redis_url, postgres_url):
+        return asyncio.run(_run(place, redis_url, postgres_url))
 
 
 async def _run(data_dir: Path, redis_url: str, postgres_url: str) -> int:
-    ensure_keys(data_dir)
     settings = load_settings(data_dir, redis_url=redis_url, postgres_url=postgres_url)
-    count, stop = int(os.environ.get("DRAW_ENTRANTS", str(ENTRANTS))), asyncio.Event()
-    async with open_stores(settings) as stores:
-        await migrate(stores.ledger)
-        worker = asyncio.create_task(Persister(stores.redis, writer_of(stores.ledger), 1, "geese").run(stop))
-        await Homecoming(stores, 1).look()
+    count = int(os.environ.get("DRAW_ENTRANTS", str(ENTRANTS)))
+    async with open_stores(settings) as stores, recorded(stores):
         drops = Drops(stores.redis, stores.scripts, stores.ledger, 1)
         published = await _drawn(stores, drops, Draws(stores, drops, 1), count)
-        stop.set()
-        await worker
     path = data_dir / "draw.json"
     path.write_bytes(gzip.decompress(published))
     say(f"{path.stat().st_size / 1e6:.1f} MB published, {len(published) / 1e6:.1f} MB of it in the ledger")

@@ -10,9 +10,6 @@ import asyncio
 import os
 import subprocess
 import sys
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -23,9 +20,9 @@ from engine.drops.service import Drops
 from engine.drops.spec import parse
 from engine.ledger.migrations import migrate
 from engine.runtime.connections import Stores, open_stores
-from engine.runtime.keyfile import ensure_keys
-from engine.runtime.servers import EmbeddedPostgres, EmbeddedValkey, stop_process
+from engine.runtime.servers import stop_process
 from engine.runtime.settings import load_settings
+from loadtests.stage import servers
 
 CREATED_AT_ONCE = 8
 A_DROP_S = 0.08  # to create and launch one, generously
@@ -95,23 +92,6 @@ class Workers:
             stop_process(process)
 
 
-@contextmanager
-def servers() -> Iterator[tuple[Path, EmbeddedValkey, EmbeddedPostgres]]:
-    """A Valkey and a PostgreSQL of our own, in a directory that goes with them."""
-    with tempfile.TemporaryDirectory(prefix="fc-loadtest-") as name:
-        place = Path(name)
-        place.chmod(0o755)
-        ensure_keys(place)
-        valkey, postgres = EmbeddedValkey(place), EmbeddedPostgres(place)
-        valkey.start()
-        postgres.start()
-        try:
-            yield place, valkey, postgres
-        finally:
-            postgres.stop()
-            valkey.stop()
-
-
 async def run(place: Path, redis_url: str, postgres_url: str, drops: int, count: int) -> None:
     async with open_stores(load_settings(place, redis_url=redis_url, postgres_url=postgres_url)) as stores:
         await migrate(stores.ledger)
@@ -134,5 +114,5 @@ if __name__ == "__main__":
     options.add_argument("--drops", type=int, default=500)
     options.add_argument("--workers", type=int, default=2)
     given = options.parse_args()
-    with servers() as (place, valkey, postgres):
-        asyncio.run(run(place, valkey.url, postgres.url, given.drops, given.workers))
+    with servers() as (place, redis_url, postgres_url):
+        asyncio.run(run(place, redis_url, postgres_url, given.drops, given.workers))

@@ -9,10 +9,6 @@ import gc
 import json
 import os
 import sys
-import tempfile
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -25,16 +21,11 @@ from engine.drops.model import Actor, Drop
 from engine.drops.service import Drops
 from engine.drops.spec import parse
 from engine.ledger.audit import audit, wait_until_recorded
-from engine.ledger.homecoming import Homecoming
-from engine.ledger.ingest import writer_of
-from engine.ledger.migrations import migrate
-from engine.ledger.persist import Persister
 from engine.ledger.rebuild import Rebuild
 from engine.members.model import Session
 from engine.runtime.connections import Stores, open_stores
-from engine.runtime.keyfile import ensure_keys
-from engine.runtime.servers import EmbeddedPostgres, EmbeddedValkey
 from engine.runtime.settings import load_settings
+from loadtests.stage import recorded, say, servers, timed
 
 CLAIMS = 1_000_000
 AT_ONCE = 8_192  # claims that wait for their answers
@@ -44,37 +35,22 @@ DROP = "million"
 def main() -> int:
     """Run it; the exit code is 1 when the audit finds a difference."""
     gc.disable()  # as `flashclaim audit` does
-    with tempfile.TemporaryDirectory(prefix="fc-million-") as name:
-        data_dir = Path(name)
-        data_dir.chmod(0o755)
-        valkey, postgres = EmbeddedValkey(data_dir), EmbeddedPostgres(data_dir)
-        try:
-            valkey.start()
-            postgres.start()
-            return asyncio.run(_run(data_dir, valkey.url, postgres.url))
-        finally:
-            valkey.stop()
-            postgres.stop()
+    with servers() as (place, redis_url, postgres_url):
+        return asyncio.run(_run(place, redis_url, postgres_url))
 
 
 async def _run(data_dir: Path, redis_url: str, postgres_url: str) -> int:
-    ensure_keys(data_dir)
     settings = load_settings(data_dir, redis_url=redis_url, postgres_url=postgres_url)
     count = int(os.environ.get("MILLION_CLAIMS", str(CLAIMS)))
-    stop = asyncio.Event()
     async with open_stores(settings) as stores:
-        await migrate(stores.ledger)
-        worker = asyncio.create_task(Persister(stores.redis, writer_of(stores.ledger), 1, "million").run(stop))
-        await Homecoming(stores, 1).look()
         drops = Drops(stores.redis, stores.scripts, stores.ledger, 1)
         claims = Claims(stores.scripts, stores.ledger, drops, settings, Backlog(stores.redis, 1, OUTBOX_BYTES_MAX))
         log = data_dir / "claims.jsonl"
-        with timed(f"{count} claims, with tickets, receipts and a client log"):
-            await _rush(claims, await _launched(drops, count), count, log)
-        with timed("the ledger has them"):
-            assert await wait_until_recorded(stores.redis, 1, 120)
-        stop.set()
-        await worker
+        async with recorded(stores):
+            with timed(f"{count} claims, with tickets, receipts and a client log"):
+                await _rush(claims, await _launched(drops, count), count, log)
+            with timed("the ledger has them"):
+                assert await wait_until_recorded(stores.redis, 1, 120)
         with timed("audit with the client log"):
             report = await audit(stores, 1, settings.receipt_keyring, DROP, log)
         counts = f"accepted {report.accepted}, told {report.told}, in ledger {report.in_ledger}"
@@ -124,17 +100,6 @@ async def _rebuild(stores: Stores) -> None:
     say(f"{report.claims} claims, {len(report.other)} other, {len(report.only_in_ledger)} only in the ledger")
     with timed("rebuild from the ledger"):
         await work.apply(Actor("million"), "measured")
-
-
-@contextmanager
-def timed(what: str) -> Iterator[None]:
-    began_s = time.perf_counter()
-    yield
-    say(f"{time.perf_counter() - began_s:7.1f} s  {what}")
-
-
-def say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

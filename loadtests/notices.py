@@ -23,7 +23,7 @@ from engine.notices.model import Message
 from engine.runtime.connections import Stores, open_stores
 from engine.runtime.servers import free_port, is_answering, stop_process
 from engine.runtime.settings import Settings, load_settings
-from loadtests.lateness import servers
+from loadtests.stage import servers
 
 FACTS = {"draw": {"zh": "端午好礼", "en": "Dragon Boat gifts"}, "prize": {"zh": "烧鹅券", "en": "roast goose voucher"}}
 ROUNDS = 5
@@ -112,6 +112,6 @@ if __name__ == "__main__":
     options.add_argument("--winners", type=int, default=100_000)
     options.add_argument("--listeners", type=int, default=1_000)
     given = options.parse_args()
-    with servers() as (place, valkey, postgres):
-        urls = {"redis_url": valkey.url, "postgres_url": postgres.url}
+    with servers() as (place, redis_url, postgres_url):
+        urls = {"redis_url": redis_url, "postgres_url": postgres_url}
         asyncio.run(run(place, urls, given.winners, given.listeners))

@@ -8,9 +8,9 @@ from fastapi import APIRouter, Header, Query, Request
 from fastapi.responses import Response
 
 from api import scope
-from api.campaign_examples import CAMPAIGN, OUTLOOK, REVIEW
 from api.deps import JsonBody, OperatorDep, PageLimit, ServicesDep, SessionDep, only
-from api.examples import BODY, BOUNDED, OPERATORS, SIGNED_IN, declared, shown, taken
+from api.examples import CAMPAIGN, OUTLOOK, REVIEW
+from api.openapi import BODY, BOUNDED, OPERATORS, SIGNED_IN, declared, shown, taken
 from api.routes.drops import revision_seen
 from api.scope import OwnCampaign
 from engine import ids

@@ -13,7 +13,8 @@ from fastapi import APIRouter, Depends, Header, Request
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 
 from api.deps import Services, ServicesDep
-from api.examples import MAP, declared, shown
+from api.examples import MAP
+from api.openapi import declared, shown
 from api.routes.drops import PUBLIC, SHOWN, ShownDrop
 from engine.bounds import MAP_EVERY_S, MAP_WATCHERS_MAX
 from engine.drops.model import Drop

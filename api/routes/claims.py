@@ -8,20 +8,8 @@ from fastapi.responses import Response
 from api import claim as claim_path
 from api import problems, scope
 from api.deps import AskedSession, OperatorDep, PageLimit, ServicesDep, SessionDep, address_of, headers_of
-from api.examples import (
-    ASKED,
-    BODY,
-    BOUNDED,
-    CLAIM,
-    CLIENT_KEY_HEADER,
-    GATES,
-    GIVEN,
-    SIGNED_IN,
-    TICKET,
-    declared,
-    shown,
-    taken,
-)
+from api.examples import CLAIM, CLIENT_KEY_HEADER, GIVEN, TICKET
+from api.openapi import ASKED, BODY, BOUNDED, GATES, SIGNED_IN, declared, shown, taken
 from api.scope import OwnClaim
 from engine.claims import history
 from engine.drops.model import NoSuchDrop

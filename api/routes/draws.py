@@ -8,7 +8,8 @@ from fastapi.responses import Response
 
 from api.claim import BodyInvalid
 from api.deps import ActorDep, JsonBody, PageLimit, ServicesDep, SessionDep, only
-from api.examples import AWARD, BODY, BOUNDED, DRAW, PROOF, SIGNED_IN, declared, shown, taken
+from api.examples import AWARD, DRAW, PROOF
+from api.openapi import BODY, BOUNDED, SIGNED_IN, declared, shown, taken
 from api.scope import OwnDraw
 from engine.bounds import STOCK_MAX
 from engine.draws.model import Award, Draw, prizes_id
@@ -103,7 +104,7 @@ async def close(draw_id: OwnDraw, use: ServicesDep, actor: ActorDep) -> dict[str
     "/draws/{draw_id}/reveal",
     responses={**_SHOWN, **declared(*_CHANGES, *BODY, "draw-altered", "paused", "closed", "not-open", "sold-out")},
     openapi_extra=taken(
-        {"round": 22310500, "value": "8a0e8f7a173e76e734c87ce5c32ef6bf", "seen_at": "2025-09-20T13:00:04Z"},
+        {"round": 22310500, "value": "5a" * 16, "seen_at": "2025-09-20T13:00:04Z"},
         {"round": {"type": "integer"}, "value": {"type": "string"}, "seen_at": {"type": ["string", "null"]}},
     ),
 )

@@ -14,7 +14,8 @@ from fastapi.sse import EventSourceResponse, ServerSentEvent
 
 from api import scope
 from api.deps import ActorDep, AskerDep, JsonBody, OperatorDep, PageLimit, Services, ServicesDep, only
-from api.examples import BODY, BOUNDED, DROP, OPERATORS, declared, shown, taken
+from api.examples import DROP
+from api.openapi import BODY, BOUNDED, OPERATORS, declared, shown, taken
 from api.scope import OwnDrop
 from engine import ids
 from engine.claims import history

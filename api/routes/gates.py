@@ -7,19 +7,8 @@ from fastapi import APIRouter
 from api import scope
 from api.claim import BodyInvalid
 from api.deps import AskedSession, JsonBody, Services, ServicesDep, SessionDep, only
-from api.examples import (
-    ASKED,
-    ATTEMPT,
-    BODY,
-    CHALLENGE,
-    CLIENT_KEY_HEADER,
-    LIST_PASSED,
-    QUIZ_PASSED,
-    SIGNED_IN,
-    declared,
-    shown,
-    taken,
-)
+from api.examples import ATTEMPT, CHALLENGE, CLIENT_KEY_HEADER, LIST_PASSED, QUIZ_PASSED
+from api.openapi import ASKED, BODY, SIGNED_IN, declared, shown, taken
 from engine.bounds import QUIZ_ATTEMPTS_MAX
 from engine.drops.model import Drop
 from engine.gates.service import OpenAttempt, PassedQuiz

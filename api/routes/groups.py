@@ -6,7 +6,7 @@ from typing import Any
 from fastapi import APIRouter
 
 from api.deps import JsonBody, ServicesDep, only
-from api.examples import BODY, BOUNDED, declared, shown, taken
+from api.openapi import BODY, BOUNDED, declared, shown, taken
 from api.scope import CityDep
 from engine import ids
 

@@ -8,7 +8,8 @@ from fastapi import APIRouter, Depends
 from fastapi.responses import Response
 
 from api.deps import ServicesDep
-from api.examples import BOUNDED, INSTANT_COMMITTED, INSTANT_REVEALED, declared, shown
+from api.examples import INSTANT_COMMITTED, INSTANT_REVEALED
+from api.openapi import BOUNDED, declared, shown
 from api.routes.drops import shown_drop
 from api.scope import OwnDrop
 from engine.draws import dealer, plays

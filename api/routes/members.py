@@ -6,7 +6,7 @@ from fastapi import APIRouter
 
 from api.claim import BodyInvalid
 from api.deps import JsonBody, OperatorDep, PageLimit, Services, ServicesDep, only
-from api.examples import BODY, BOUNDED, OPERATORS, declared, shown, taken
+from api.openapi import BODY, BOUNDED, OPERATORS, declared, shown, taken
 from engine import ids
 from engine.members.model import Session
 from engine.members.store import Member

@@ -7,7 +7,8 @@ from fastapi import APIRouter, Depends, Header, Path, Query
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 
 from api.deps import PageLimit, ServicesDep, SessionDep
-from api.examples import MESSAGE, SIGNED_IN, declared, shown
+from api.examples import MESSAGE
+from api.openapi import SIGNED_IN, declared, shown
 from engine.bounds import LEDGER_LOCK_TIMEOUT, MESSAGES_KEPT_MAX
 from engine.ledger import migrations
 from engine.notices import store

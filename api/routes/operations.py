@@ -12,7 +12,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 
 from api.deps import Services, ServicesDep
-from api.examples import declared
+from api.openapi import declared
 from engine.claims import keys
 from engine.claims.model import NotReady
 from engine.claims.outbox import GROUP

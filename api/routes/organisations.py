@@ -5,7 +5,7 @@ from typing import Any
 from fastapi import APIRouter
 
 from api.deps import JsonBody, OperatorDep, PageLimit, ServicesDep, only
-from api.examples import BODY, BOUNDED, OPERATORS, declared, shown, taken
+from api.openapi import BODY, BOUNDED, OPERATORS, declared, shown, taken
 from engine import ids
 from engine.organisations.model import invalid, parsed
 

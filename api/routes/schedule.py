@@ -6,7 +6,8 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Path, Query
 
 from api.deps import PageLimit, ServicesDep
-from api.examples import BOUNDED, JOB, declared, shown
+from api.examples import JOB
+from api.openapi import BOUNDED, declared, shown
 from api.scope import CityDep
 from engine.schedule import service, store
 from engine.schedule.model import Job, State

@@ -12,7 +12,7 @@ from engine.bounds import LEDGER_LOCK_TIMEOUT
 from engine.campaigns.model import Campaign
 from engine.campaigns.spec import CampaignSpec
 from engine.drops.model import Status
-from engine.ledger import actions
+from engine.ledger import actions, paging
 from engine.ledger.actions import Action
 from engine.ledger.schema import campaigns, claims, members
 from engine.members.predicate import Predicate
@@ -46,9 +46,7 @@ async def listed(
 
     Only those that are, with all their drops, some organisations', if given.
     """
-    query = select(campaigns).order_by(campaigns.c.id).limit(limit)
-    if after_id is not None:
-        query = query.where(campaigns.c.id > after_id)
+    query = paging.page(campaigns, after_id, limit)
     if among is not None:
         spec = campaigns.c.spec
         of_drops = func.jsonb_path_query_array(spec, cast("$.drops[*].organisation", JSONPATH), type_=JSONB)

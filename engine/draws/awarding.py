@@ -103,7 +103,8 @@ class Awarding:
 
         Raises `NoSuchDraw`, `WrongStage` before the reveal, `NotReady` while the ledger is behind.
         """
-        drop, prizes = await self._drops.read(draw_id), await self._drops.read(prizes_id(draw_id))
+        drop = await self._drops.read(draw_id)
+        rules = rules_of(drop.spec)  # no other drop has prizes
         now = await self._drops.now()
         # Behind the look at the clock: whatever was claimed before `now` is in the ledger then.
         await drained.drain(self._stores.redis, self._partitions, DRAW_DRAIN_S_MAX)
@@ -114,12 +115,12 @@ class Awarding:
                 raise WrongStage(
                     f"draw {draw_id!r} is not revealed: nothing is offered yet", needed=str(State.REVEALED)
                 )
+            prizes = await self._drops.read(prizes_id(draw_id))
             claimed = await store.mark_claimed(connection, draw_id)
             declined = await store.mark_given_back(connection, draw_id, now)
             lapsed = await store.mark_lapsed(connection, draw_id, now)
             offered: list[tuple[int, str]] = []
             if now < prizes.spec.closes_at:
-                rules = rules_of(drop.spec)
                 stock = [(prize.id, prize.stock) for prize in rules.prizes]
                 held, waiting = await store.held(connection, draw_id, now), await store.waiting(connection, draw_id)
                 offered = list(replacements(stock, held, waiting))

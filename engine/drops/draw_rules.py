@@ -10,11 +10,12 @@ from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import AwareDatetime, Field
 
-from engine import ids
 from engine.bounds import DROP_ID_CHARS_MAX, EARLIER_DRAWS_MAX, ITEMS_MAX, STOCK_MAX
+from engine.definitions import Faults, Place
 from engine.draws import verify
+from engine.drops.fields import Identifier, Part, Texts
 
 ENTRY = "entry"  # the one item of a draw drop: everybody who claims it is in the draw
 PRIZES_SUFFIX = "-prizes"  # of the drop that gives out the prizes
@@ -23,26 +24,18 @@ _ENTRY_ITEM: Mapping[str, Any] = {"id": ENTRY, "title": {"zh": "报名", "en": "
 _WORDS = re.compile(r"\w+", re.ASCII)
 _ID_CHARS_MAX = DROP_ID_CHARS_MAX - len(PRIZES_SUFFIX)
 
-Identifier = Annotated[str, AfterValidator(lambda text: ids.name(text, "id"))]
-Language = Literal["zh", "en"]
-Title = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f-\x9f]*$")]
 RulesText = Annotated[str, Field(min_length=1, max_length=20_000, pattern=r"^[^\x00]*$")]
-Fault = tuple[tuple[str | int, ...], str]
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class DrawnPrize(_Part):
+class DrawnPrize(Part):
     """A level of prizes: the first are drawn first."""
 
     id: Identifier
-    title: Annotated[dict[Language, Title], Field(min_length=1)]
+    title: Texts
     stock: Annotated[int, Field(ge=1, le=STOCK_MAX, strict=True)]
 
 
-class Weights(_Part):
+class Weights(Part):
     """What makes a person's weight: named as in the verifier."""
 
     base: Annotated[int, Field(strict=True)] = 1
@@ -52,11 +45,11 @@ class Weights(_Part):
     weight_max: Annotated[int, Field(strict=True)] = 1
 
 
-class Confirm(_Part):
+class Confirm(Part):
     within_hours: Annotated[int, Field(strict=True)]
 
 
-class Round(_Part):
+class Round(Part):
     """A round of the beacon: when its value is due, and how long it is waited for."""
 
     round: Annotated[int, Field(strict=True)]
@@ -64,7 +57,7 @@ class Round(_Part):
     wait_until: AwareDatetime
 
 
-class Beacon(_Part):
+class Beacon(Part):
     """A public value that nobody here makes; `url` is where it can be read, with `{round}` in it."""
 
     source: str
@@ -73,11 +66,11 @@ class Beacon(_Part):
     url: Annotated[str, Field(max_length=300)] | None = None
 
 
-class DrawRules(_Part):
+class DrawRules(Part):
     """How a draw drop's entries are drawn. Without `confirm` the prizes are claimed for the winners at once."""
 
     prizes: Annotated[tuple[DrawnPrize, ...], Field(min_length=1, max_length=ITEMS_MAX)]
-    rules: Annotated[dict[Language, RulesText], Field(min_length=1)]
+    rules: Annotated[dict[Literal["zh", "en"], RulesText], Field(min_length=1)]
     waiting: Annotated[int, Field(ge=0, le=STOCK_MAX, strict=True)] = 0
     weights: Weights = Weights()
     misses_in: Annotated[tuple[Identifier, ...], Field(max_length=EARLIER_DRAWS_MAX)] = ()
@@ -129,7 +122,7 @@ def utc(at: datetime) -> str:
     return at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def faults(rules: DrawRules, drop_id: str, closes_at: datetime, items: Sequence[str]) -> list[Fault]:
+def faults(rules: DrawRules, drop_id: str, closes_at: datetime, items: Sequence[str]) -> Faults:
     """What makes no legal draw, each with its place in the definition."""
     found = [*_terms_faults(terms(rules, drop_id, closes_at)), *_url_faults(rules.beacon.url)]
     if list(items) != [ENTRY]:
@@ -146,7 +139,7 @@ def faults(rules: DrawRules, drop_id: str, closes_at: datetime, items: Sequence[
     return found
 
 
-def _terms_faults(of: verify.Json) -> list[Fault]:
+def _terms_faults(of: verify.Json) -> Faults:
     whole = {"format": verify.DRAW, **of, "secret_sha256": "0" * 64}
     try:
         verify.expect(whole, verify.DRAW_TERMS, "terms")
@@ -156,13 +149,13 @@ def _terms_faults(of: verify.Json) -> list[Fault]:
     return [(_place(where), f"{verify.show(value)} {instead}") for where, value, instead in verify.draw_faults(whole)]
 
 
-def _place(where: str) -> tuple[str | int, ...]:
+def _place(where: str) -> Place:
     """A place in the terms, such as `terms.beacon.rounds[0].due_at`, as one in the definition."""
     parts = [int(part) if part.isdigit() else part for part in _WORDS.findall(where)[1:]]
     return (*([] if parts[:1] == ["closes_at"] else ["draw"]), *parts)
 
 
-def _url_faults(url: str | None) -> list[Fault]:
+def _url_faults(url: str | None) -> Faults:
     if url is None:
         return []
     try:

@@ -8,10 +8,12 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, AwareDatetime, Field
 from pydantic_core import PydanticCustomError
 
 from engine.bounds import CURVE_POINTS_MAX, PARTITIONS_MAX, PRIZES_MAX, RULES_CHARS_MAX, STOCK_MAX
+from engine.definitions import Place
+from engine.drops.fields import Part
 
 if TYPE_CHECKING:
     from engine.drops.spec import DropSpec
@@ -24,22 +26,18 @@ BLANK: Mapping[str, Any] = {
     "stock": STOCK_MAX,
 }
 _UNPRINTABLE = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
+_Lines = Annotated[str, Field(min_length=1, max_length=RULES_CHARS_MAX), AfterValidator(lambda text: _printable(text))]
 _Hash = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
-Faults = Iterator[tuple[tuple[str | int, ...], str]]
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class CurvePoint(_Part):
+class CurvePoint(Part):
     """By `at` this share of all units, in millionths, is released; between two points on a straight line."""
 
     at: AwareDatetime
     share_ppm: Annotated[int, Field(ge=0, le=SHARE_PPM_MAX, strict=True)]
 
 
-class Committed(_Part):
+class Committed(Part):
     """What the launch committed to, for everybody to see; `key_id` names the key that the secret is made with."""
 
     key_id: Annotated[int, Field(ge=0, le=255, strict=True)]
@@ -48,19 +46,11 @@ class Committed(_Part):
     commitment: _Hash
 
 
-class Instant(_Part):
+class Instant(Part):
     """How an instant win is paced, and its published rules; `committed` is there from the launch on."""
 
     curve: Annotated[tuple[CurvePoint, ...], Field(min_length=1, max_length=CURVE_POINTS_MAX)]
-    rules: Annotated[
-        dict[
-            Literal["zh", "en"],
-            Annotated[
-                str, Field(min_length=1, max_length=RULES_CHARS_MAX), AfterValidator(lambda text: _printable(text))
-            ],
-        ],
-        Field(min_length=1),
-    ]
+    rules: Annotated[dict[Literal["zh", "en"], _Lines], Field(min_length=1)]
     committed: Committed | None = None
 
 
@@ -74,7 +64,7 @@ def with_blank(data: Any) -> Any:
     return {**data, "items": [*items, BLANK]}
 
 
-def faults(spec: "DropSpec") -> Faults:
+def faults(spec: "DropSpec") -> Iterator[tuple[Place, str]]:
     """Where the parts of a definition do not make an instant win, or belong to none."""
     if spec.allocation != "instant":
         if spec.instant is not None:
@@ -103,7 +93,7 @@ def committed(spec: "DropSpec", change: Mapping[str, Any]) -> "DropSpec":
     return spec.model_copy(update={"instant": spec.instant.model_copy(update={"committed": given})})
 
 
-def _curve_faults(spec: "DropSpec", instant: Instant) -> Faults:
+def _curve_faults(spec: "DropSpec", instant: Instant) -> Iterator[tuple[Place, str]]:
     before: CurvePoint | None = None
     for index, point in enumerate(instant.curve):
         place = ("instant", "curve", index)
@@ -120,7 +110,7 @@ def _curve_faults(spec: "DropSpec", instant: Instant) -> Faults:
         yield where, f"the last share is {SHARE_PPM_MAX}, so that all prizes go out, not {last}"
 
 
-def _prize_faults(spec: "DropSpec") -> Faults:
+def _prize_faults(spec: "DropSpec") -> Iterator[tuple[Place, str]]:
     *prizes, blank = spec.items
     if (blank.id, blank.stock) != (NO_PRIZE, STOCK_MAX) or any(prize.id == NO_PRIZE for prize in prizes):
         yield ("items",), f"{NO_PRIZE!r} is the last item, with a stock of {STOCK_MAX}: leave it out, it adds itself"

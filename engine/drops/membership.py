@@ -10,11 +10,12 @@ from enum import IntEnum
 from typing import Annotated, NamedTuple
 from zoneinfo import ZoneInfo
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from engine import ids
 from engine.bounds import FAMILY_DROPS_MAX, LIMIT_PER_MEMBER_MAX
+from engine.drops.fields import Part
 
 _FOR_EVER_MS = 253_402_300_800_000  # the year 10,000
 Units = Annotated[int, Field(ge=1, le=LIMIT_PER_MEMBER_MAX, strict=True)]
@@ -33,10 +34,8 @@ class Period(IntEnum):
         return self.name.lower().replace("_", " ").replace("per ", "a ")
 
 
-class Limits(BaseModel):
+class Limits(Part):
     """How many units one person may have of all drops of a campaign together, given-back ones not counted."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     in_all: Units | None = None
     per_day: Units | None = None
@@ -62,10 +61,8 @@ def zone_name(name: str) -> str:
     return name
 
 
-class Membership(BaseModel):
+class Membership(Part):
     """A drop's place in a campaign; written by the campaign, not by hand."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     id: Annotated[str, AfterValidator(lambda text: ids.name(text, "campaign"))]
     time_zone: Annotated[str, Field(max_length=60), AfterValidator(zone_name)]

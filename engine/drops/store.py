@@ -4,13 +4,14 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
 
-from sqlalchemy import ARRAY, Row, Text, any_, literal, select, text, update
+from sqlalchemy import Row, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from engine.drops import times
 from engine.drops.model import Control, Drop, Status, Verb, after
 from engine.drops.spec import DropSpec
+from engine.ledger import paging
 from engine.ledger.actions import FORGET_ACTS, Action
 from engine.ledger.schema import draws, drops, operator_actions
 from engine.notices import service as notices
@@ -75,11 +76,7 @@ async def listed(
     connection: AsyncConnection, after_id: str | None, limit: int, among: Sequence[str] | None = None
 ) -> list[Drop]:
     """Drops in the order of their ids, from the one after `after_id` on; a page by primary key."""
-    query = select(drops).order_by(drops.c.id).limit(limit)
-    if after_id is not None:
-        query = query.where(drops.c.id > after_id)
-    if among is not None:
-        query = query.where(drops.c.spec["organisation"].astext == any_(literal(list(among), ARRAY(Text))))
+    query = paging.within(paging.page(drops, after_id, limit), drops.c.spec["organisation"].astext, among)
     return [_drop(row) for row in await connection.execute(query)]
 
 

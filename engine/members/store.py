@@ -8,11 +8,11 @@ from hashlib import sha256
 from typing import Any, NamedTuple
 from uuid import uuid4
 
-from sqlalchemy import ARRAY, Row, Text, any_, func, literal, select, text
+from sqlalchemy import Row, func, select, text
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from engine.ledger import actions
+from engine.ledger import actions, paging
 from engine.ledger.actions import Action
 from engine.ledger.schema import member_changes, members
 from engine.members.attributes import Attributes, of_record
@@ -61,11 +61,7 @@ async def listed(
     connection: AsyncConnection, after_id: str | None, limit: int, among: Sequence[str] | None
 ) -> list[Member]:
     """Members in the order of their ids; only those of some organisations, if given (index on organisation and id)."""
-    query = select(members).order_by(members.c.id).limit(limit)
-    if after_id is not None:
-        query = query.where(members.c.id > after_id)
-    if among is not None:
-        query = query.where(members.c.organisation == any_(literal(list(among), ARRAY(Text))))
+    query = paging.within(paging.page(members, after_id, limit), members.c.organisation, among)
     return [_member(row) for row in await connection.execute(query)]
 
 

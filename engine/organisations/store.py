@@ -8,6 +8,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from engine.bounds import ORGANISATION_DEPTH_MAX
+from engine.ledger import paging
 from engine.ledger.schema import organisations
 from engine.organisations.model import Organisation
 
@@ -62,11 +63,7 @@ async def listed(
     connection: AsyncConnection, after_id: str | None, limit: int, among: Sequence[str] | None
 ) -> list[Organisation]:
     """Organisations in the order of their ids, from the one after `after_id` on; only those `among` some, if given."""
-    query = select(organisations).order_by(organisations.c.id).limit(limit)
-    if after_id is not None:
-        query = query.where(organisations.c.id > after_id)
-    if among is not None:
-        query = query.where(organisations.c.id == any_(literal(list(among), ARRAY(Text))))
+    query = paging.within(paging.page(organisations, after_id, limit), organisations.c.id, among)
     return [_organisation(row) for row in await connection.execute(query)]
 
 

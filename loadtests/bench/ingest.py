@@ -8,10 +8,8 @@ import asyncio
 import os
 import random
 import statistics
-import tempfile
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 from sqlalchemy import text
 
@@ -24,7 +22,7 @@ from engine.ledger.ingest import writer_of
 from engine.ledger.migrations import migrate
 from engine.ledger.persist import Persister
 from engine.runtime.connections import Stores, open_ledger, open_redis
-from engine.runtime.servers import EmbeddedPostgres, EmbeddedValkey
+from loadtests.stage import servers
 
 ENTRY_CLAIMS, ENTRIES, SINGLE_ROWS = 512, 400, 2_000
 _INSERT = text(
@@ -90,13 +88,5 @@ async def _measure(redis_url: str, postgres_url: str, rounds: int, say: Callable
 
 def measure(rounds: int, say: Callable[[str], None]) -> tuple[float, float]:
     """Rows a second: of one worker, and of single-row inserts; medians."""
-    with tempfile.TemporaryDirectory(prefix="fc-bench-") as name:
-        Path(name).chmod(0o755)
-        valkey, postgres = EmbeddedValkey(Path(name)), EmbeddedPostgres(Path(name))
-        valkey.start()
-        postgres.start()
-        try:
-            return asyncio.run(_measure(valkey.url, postgres.url, rounds, say))
-        finally:
-            postgres.stop()
-            valkey.stop()
+    with servers() as (_, redis_url, postgres_url):
+        return asyncio.run(_measure(redis_url, postgres_url, rounds, say))

@@ -24,10 +24,7 @@ MAY_IMPORT = {
 }
 BANNED_NAMES = {"utils", "helpers", "common", "core", "manager", "base", "lib", "misc"}
 FILE_LINES_MAX, FUNCTION_LINES_MAX = 400, 50
-LONG_FILES = {
-    "engine/draws/verify.py",  # people download and read it as one: the rule, its formats, the checks
-    "api/examples.py",  # data, not code: an example of every answer
-}
+LONG_FILES = {"engine/draws/verify.py"}  # people download and read it as one: the rule, its formats, the checks
 LONG_FUNCTIONS = {"upgrade"}  # a migration is written once and read as a list
 WRITES = {"HSET", "HDEL", "XADD", "DEL", "UNLINK", "RENAME", "SET", "XGROUP"}
 SCRIPTS = sorted(path.stem for path in (ROOT / "lua").glob("*.lua"))
@@ -186,12 +183,18 @@ def test_every_verdict_has_its_problem() -> None:
 
 
 def test_every_refusal_is_documented_with_the_example_of_the_openapi_document() -> None:
-    from api.examples import section
+    from api.openapi import section
     from api.problems import PROBLEMS
 
     page = (ROOT / "docs" / "reference" / "answers.md").read_text(encoding="utf-8")
     missing = [section(code) for code in PROBLEMS if section(code) not in page]
     assert missing == [], "put these into docs/reference/answers.md:\n" + "\n".join(missing)
+
+
+def test_what_each_step_of_the_ledger_back_loses_is_told() -> None:
+    page = (ROOT / "docs" / "how-to.md").read_text(encoding="utf-8")
+    steps = sorted((ROOT / "engine" / "ledger" / "migrations" / "versions").glob("v0*.py"), reverse=True)
+    assert re.findall(r"^\| (\d{4}) \|", page, re.MULTILINE) == [path.name[1:5] for path in steps]
 
 
 def test_every_setting_is_documented() -> None:

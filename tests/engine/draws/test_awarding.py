@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from engine.claims.model import LimitReached, NotOpen, TicketExpired
 from engine.claims.store import claim_batch
 from engine.draws import awarding
-from engine.draws.model import Award, AwardState, NoAward, WrongStage, messages_for, prizes_id, replacements
+from engine.draws.model import Award, AwardState, NoAward, NoSuchDraw, WrongStage, messages_for, prizes_id, replacements
 from engine.drops.model import Actor
 from engine.ids import ClaimId
 from engine.notices.kinds import written
@@ -20,6 +20,7 @@ from engine.runtime.connections import Stores
 from engine.runtime.settings import Settings
 from tests.engine.draws.test_service import Killed
 from tests.factories.drawn import BOSS, HOUR, Drawn, draw_spec, names, recording
+from tests.factories.drops import drop_spec
 
 ONE = [{"id": "goose", "title": {"en": "Goose"}, "stock": 1}]
 
@@ -81,6 +82,16 @@ class TestOffers:
         with pytest.raises(NoAward):
             await drawn.prize_ticket("m-1")
         with pytest.raises(WrongStage):
+            await lapse(drawn)
+
+    async def test_before_the_commitment_too(self, drawn: Drawn) -> None:
+        await drawn.drops.create(draw_spec(drawn.id), BOSS)
+        with pytest.raises(WrongStage):
+            await lapse(drawn)
+
+    async def test_what_is_no_draw_offers_nothing(self, drawn: Drawn) -> None:
+        await drawn.drops.create(drop_spec(drawn.id), BOSS)
+        with pytest.raises(NoSuchDraw):
             await lapse(drawn)
 
     async def test_a_ticket_ends_with_its_offer(self, drawn: Drawn) -> None:

@@ -10,7 +10,7 @@ from random import Random
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.draws import instant
@@ -18,8 +18,6 @@ from engine.draws.publication import DrawInvalid
 from engine.draws.verify import Json, check, play, sequence
 from tests.engine.draws import second
 from tests.factories.draws import HOUR_MS, OPENS_MS, SECRET, instant_terms, played, revealed_instant
-
-PATIENT = settings(deadline=None)  # other things run on this machine
 
 TERMS = instant_terms()
 UNITS = 25
@@ -70,7 +68,6 @@ def share_at(curve: list[list[int]], at_ms: int) -> Fraction:
 
 
 class TestSequence:
-    @PATIENT
     @given(secret=SECRETS, curve=curves(), stocks=STOCKS)
     def test_a_second_implementation_agrees(self, secret: bytes, curve: list[list[int]], stocks: list[int]) -> None:
         prizes = prizes_of(stocks)
@@ -81,7 +78,6 @@ class TestSequence:
         due = sequence(SECRET, TERMS["curve"], prizes)
         assert [list(unit) for unit in due] == second.sequence(SECRET, TERMS["curve"], prizes)
 
-    @PATIENT
     @given(secret=SECRETS, curve=curves(), stocks=STOCKS, at_ms=st.integers(OPENS_MS, OPENS_MS + 12 * HOUR_MS))
     def test_it_keeps_to_the_curve_by_one_unit_and_has_the_whole_stock(
         self, secret: bytes, curve: list[list[int]], stocks: list[int], at_ms: int
@@ -114,7 +110,6 @@ class TestSequence:
 
 
 class TestPlay:
-    @PATIENT
     @given(secret=SECRETS, stocks=STOCKS, times=st.lists(st.integers(0, 12 * HOUR_MS - 1), max_size=60))
     def test_early_luck_drains_nothing(self, secret: bytes, stocks: list[int], times: list[int]) -> None:
         """However many play by a time, no more has gone out than the curve had released."""
@@ -124,7 +119,6 @@ class TestPlay:
             won = sum(item > 0 for _, item in plays[:count])
             assert won <= len(due) * share_at(TERMS["curve"], at_ms + 1) + 1
 
-    @PATIENT
     @given(secret=SECRETS, stocks=STOCKS, times=st.lists(st.integers(0, 11 * HOUR_MS), max_size=30))
     def test_every_unit_goes_out_if_people_play_on(self, secret: bytes, stocks: list[int], times: list[int]) -> None:
         """After the curve's end it takes as many plays as units are left, however few played before."""
@@ -237,14 +231,12 @@ class TestReveal:
 
 
 class TestTampered:
-    @PATIENT
     @given(index=st.sampled_from(WINS), item=st.integers(0, 3))
     def test_a_win_that_was_taken_away_or_changed(self, index: int, item: int) -> None:
         at_ms, won = PLAYS[index]
         if item != won:
             assert wheres(with_play(index, at_ms, item))[0] == f"revealed.plays[0][{index}].item"
 
-    @PATIENT
     @given(index=st.sampled_from(BLANKS), item=st.integers(1, 3))
     def test_a_win_that_was_none(self, index: int, item: int) -> None:
         assert wheres(with_play(index, PLAYS[index][0], item))[0] == f"revealed.plays[0][{index}].item"
@@ -275,7 +267,6 @@ class TestTampered:
                 found = wheres(with_play(index, due[place][0] - 1, PLAYS[index][1]))
                 assert found[0] == f"revealed.plays[0][{index}].item"
 
-    @PATIENT
     @given(part=st.integers(0, 3), column=st.integers(0, 2), by=st.integers(1, 9))
     def test_odds_that_were_not_given(self, part: int, column: int, by: int) -> None:
         odds = deepcopy(INSTANT["revealed"]["odds"])

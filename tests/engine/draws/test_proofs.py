@@ -5,15 +5,13 @@ from hashlib import sha256
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.draws.publication import Entrant, Proofs, commit
 from engine.draws.verify import Json, Unreadable, check_proof, inclusion_path, levels, node, root_by_path
 from tests.engine.draws import second
 from tests.factories.draws import SECRET, closed_draw, draw_terms
-
-PATIENT = settings(deadline=None)  # other things run on this machine
 
 # The leaves and roots by which implementations of Certificate Transparency are tested, from its reference
 # implementation (google/certificate-transparency, cpp/merkletree/merkle_tree_test.cc).
@@ -52,7 +50,6 @@ class TestTree:
             assert path == second.tree_path(index, leaves)
             assert root_by_path(tree[0][index], index, count, path) == tree[-1][0]
 
-    @PATIENT
     @given(count=st.integers(1, 40), data=st.data())
     def test_another_leaf_place_size_or_path_does_not_lead_to_the_root(self, count: int, data: st.DataObject) -> None:
         tree = levels([hashed(b"%d" % index) for index in range(count)])
@@ -111,7 +108,6 @@ class TestProof:
             "proof.path",
         ]
 
-    @PATIENT
     @given(at=st.integers(0, 2), index=st.integers(0, 63))
     def test_a_digit_of_the_path(self, at: int, index: int) -> None:
         proof = deepcopy(PROOFS.of("goose.0.7"))

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.draws.publication import BeaconValue, DrawInvalid, Entrant, Proofs, close, commit, proof, reveal
@@ -22,8 +22,6 @@ from tests.factories.draws import (
     entrants,
     revealed_draw,
 )
-
-PATIENT = settings(deadline=None)  # other things run on this machine
 
 BEACON = BeaconValue(7, VALUE, SEEN_AT)
 
@@ -192,7 +190,6 @@ class TestReveal:
         with pytest.raises(DrawInvalid, match="does not verify"):
             reveal(revealed, SECRET, BEACON)
 
-    @PATIENT
     @given(
         people=st.dictionaries(
             st.text(st.characters(codec="utf-8", exclude_categories=["Cc"]), min_size=1, max_size=9),

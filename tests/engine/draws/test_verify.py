@@ -12,15 +12,13 @@ from shutil import copyfile
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.draws import verify
 from engine.draws.publication import BeaconValue, Entrant, proof, reveal
 from engine.draws.verify import Json, Unreadable, canonical, check, hex_hash
 from tests.factories.draws import SECRET, closed_draw, draw_terms, revealed_draw, revealed_instant
-
-PATIENT = settings(deadline=None)  # other things run on this machine
 
 DRAW, INSTANT = revealed_draw(), revealed_instant()
 ENTRIES = len(DRAW["closed"]["entries"])
@@ -156,7 +154,6 @@ class TestUnreadable:
             with pytest.raises(Unreadable, match="does not belong there"):
                 check(changed)
 
-    @PATIENT
     @given(
         value=st.recursive(
             st.none() | st.booleans() | st.integers() | st.text(max_size=5),
@@ -170,7 +167,6 @@ class TestUnreadable:
         changed = put(document, path, value)
         assert verdict(changed) in {"VALID", "DIFFERS", "NOT READABLE"}
 
-    @PATIENT
     @given(raw=st.binary(max_size=60) | st.text('{}[]":,0123456789ea.-+ \\u\n', max_size=60).map(str.encode))
     def test_no_bytes_end_in_a_traceback(self, raw: bytes, tmp_path_factory: pytest.TempPathFactory) -> None:
         path = tmp_path_factory.getbasetemp() / "any.json"
@@ -268,21 +264,18 @@ class TestTerms:
 class TestTampered:
     """One thing is changed; the first thing named is that one, or what binds it."""
 
-    @PATIENT
     @given(index=st.integers(0, ENTRIES - 1), name=st.text("abc", min_size=1, max_size=4))
     def test_an_entrant(self, index: int, name: str) -> None:
         found = wheres(put(DRAW, f"closed.entries.{index}.0", name))
         assert set(found) & {f"closed.entries[{index}].entrant", f"closed.entries[{index + 1}].entrant", "closed.root"}
         assert "closed.root" in found
 
-    @PATIENT
     @given(index=st.integers(0, ENTRIES - 1), weight=st.integers(0, 60))
     def test_a_weight(self, index: int, weight: int) -> None:
         if weight != DRAW["closed"]["entries"][index][4]:
             found = wheres(put(DRAW, f"closed.entries.{index}.4", weight))
             assert found == [f"closed.entries[{index}].weight", "closed.root"]
 
-    @PATIENT
     @given(
         index=st.integers(0, ENTRIES - 1), column=st.sampled_from(["base", "misses", "points"]), by=st.integers(1, 9)
     )
@@ -293,7 +286,6 @@ class TestTampered:
         if column == "base":
             assert f"closed.entries[{index}].base" in found
 
-    @PATIENT
     @given(index=st.integers(0, ENTRIES - 2))
     def test_the_order_of_the_entrants(self, index: int) -> None:
         changed = deepcopy(DRAW)
@@ -301,7 +293,6 @@ class TestTampered:
         entries[index], entries[index + 1] = entries[index + 1], entries[index]
         assert wheres(changed) == [f"closed.entries[{index + 1}].entrant", "closed.root"]
 
-    @PATIENT
     @given(index=st.integers(0, ENTRIES - 1))
     def test_an_entrant_who_stands_there_twice_or_no_more(self, index: int) -> None:
         twice, gone = deepcopy(DRAW), deepcopy(DRAW)
@@ -310,21 +301,18 @@ class TestTampered:
         assert wheres(twice)[:3] == [f"closed.entries[{index + 1}].entrant", "closed.count", "closed.root"]
         assert wheres(gone)[:2] == ["closed.count", "closed.root"]
 
-    @PATIENT
     @given(stock=st.integers(1, 9), prize=st.integers(0, 1))
     def test_a_prize_of_the_terms(self, stock: int, prize: int) -> None:
         if stock != DRAW["terms"]["prizes"][prize]["stock"]:
             assert wheres(put(DRAW, f"terms.prizes.{prize}.stock", stock))[0] == "commitment"
         assert wheres(put(DRAW, f"terms.prizes.{prize}.id", f"other-{stock}"))[0] == "commitment"
 
-    @PATIENT
     @given(place=st.integers(0, 4))
     def test_the_prize_of_a_winner(self, place: int) -> None:
         prize = DRAW["revealed"]["winners"][place][1]
         other = "mooncake" if prize == "goose" else "goose"
         assert wheres(put(DRAW, f"revealed.winners.{place}.1", other)) == [f"revealed.winners[{place}].prize"]
 
-    @PATIENT
     @given(place=st.integers(0, 4), name=st.sampled_from([entry[0] for entry in DRAW["closed"]["entries"]]))
     def test_a_winner(self, place: int, name: str) -> None:
         won = [winner[0] for winner in DRAW["revealed"]["winners"]]
@@ -332,7 +320,6 @@ class TestTampered:
             what = "order" if name in won else "entrant"
             assert wheres(put(DRAW, f"revealed.winners.{place}.0", name)) == [f"revealed.winners[{place}].{what}"]
 
-    @PATIENT
     @given(place=st.integers(0, 3), part=st.sampled_from(["winners", "waiting"]))
     def test_the_order_of_winners_and_of_the_waiting(self, place: int, part: str) -> None:
         place = min(place, len(DRAW["revealed"][part]) - 2)
@@ -357,7 +344,6 @@ class TestTampered:
         more["revealed"][part].append(more["revealed"][part][0])
         assert wheres(fewer) == wheres(more) == [f"revealed.{part}"]
 
-    @PATIENT
     @given(index=st.integers(0, 63), digit=DIGITS, data=st.data())
     def test_a_byte_of_the_beacon_of_seed_secret_root_or_commitment(
         self, index: int, digit: str, data: st.DataObject
@@ -398,7 +384,6 @@ class TestTampered:
         assert wheres(other) == []
         assert any(value in question for question in check(other).by_hand)
 
-    @PATIENT
     @given(data=st.data())
     def test_no_change_of_any_value_at_all_is_valid(self, data: st.DataObject) -> None:
         """But for the two times at which the operator says that something was done, within what the terms allow."""

@@ -63,7 +63,8 @@ def faults(data: dict[str, Any]) -> dict[str, str]:
         ("beacon.rounds.0.round", -1, "draw.beacon.rounds.0.round"),
         ("beacon.url", "https://example.org/latest", "draw.beacon.url"),
         ("beacon.url", "file:///etc/{round}", "draw.beacon.url"),
-        ("beacon.url", "https://me:secret@example.org/{round}", "draw.beacon.url"),
+        ("beacon.url", "https://me@example.org/{round}", "draw.beacon.url"),
+        ("beacon.url", "https://:me@example.org/{round}", "draw.beacon.url"),
         ("beacon.url", "https://[::1/{round}", "draw.beacon.url"),
     ],
 )
